@@ -1,0 +1,143 @@
+"""The only reader and writer of artifacts: atomic, without pickle, checked for name, shape and dtype."""
+
+import csv
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path("artifacts")
+RESULTS = Path("results")
+
+
+class ArtifactError(ValueError):
+    """An artifact is missing, incomplete or not what it should be."""
+
+
+def stage_dir(stage: str, *parts: int | str) -> Path:
+    """Folder of a stage's output, such as artifacts/retrain/balms/0."""
+    return ROOT.joinpath(stage, *map(str, parts))
+
+
+def row_dir(row: str, seed: int) -> Path:
+    """Folder that holds a table row's test logits: base, a method's name, or xerm_<teacher>."""
+    if row == "base":
+        return stage_dir("base", seed)
+    if row.startswith("xerm_"):
+        return stage_dir("distill", row.removeprefix("xerm_"), seed)
+    return stage_dir("retrain", row, seed)
+
+
+@contextmanager
+def writing(folder: Path):
+    """Yields an empty folder that takes the place of `folder` when the block ends without an error.
+
+    A crash, a full disk or a kill inside the block leaves no `folder` at all: half an artifact never passes as a whole one.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.parent.glob(f".{folder.name}.*.part"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        yield part
+        part.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(part, folder)
+    except OSError as error:
+        raise ArtifactError(f"could not write {folder}: {error.strerror or error}; free some space, then run the stage again") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes one small file atomically."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    except OSError as error:
+        Path(part).unlink(missing_ok=True)
+        raise ArtifactError(f"could not write {path}: {error.strerror or error}; the old file, if any, is kept") from error
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes JSON with sorted keys and no NaN: a value that is not defined is null."""
+    write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    """Reads a JSON object."""
+    try:
+        return json.loads(_existing(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ArtifactError(f"{path} is not valid JSON ({error}); delete it and run its stage again") from None
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Writes a .npy file."""
+    np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def read_array(path: Path, shape: tuple[int | None, ...] | None = None, dtype: str | None = None, mmap: bool = False) -> np.ndarray:
+    """Reads a .npy file; `shape` may hold None for any length, `dtype` is a numpy kind such as 'int64' or 'float'.
+
+    Raises ArtifactError where the file is missing, cut short, or of another shape or dtype.
+    """
+    try:
+        array = np.load(_existing(path), allow_pickle=False, mmap_mode="r" if mmap else None)
+    except (ValueError, EOFError) as error:
+        raise ArtifactError(f"{path} is not a whole .npy file ({error}); delete it and run its stage again") from None
+    if shape is not None and (len(shape) != array.ndim or any(want not in (None, got) for want, got in zip(shape, array.shape))):
+        raise ArtifactError(f"{path}: got shape {array.shape}, expected {shape}; run its stage again")
+    if dtype is not None and not (np.issubdtype(array.dtype, np.floating) if dtype == "float" else array.dtype == np.dtype(dtype)):
+        raise ArtifactError(f"{path}: got dtype {array.dtype}, expected {dtype}; run its stage again")
+    return array
+
+
+def write_log(path: Path, rows: list[dict[str, float]]) -> None:
+    """Writes a log as CSV: one line per dict, all with the same keys; floats with nine digits."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        if rows:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({key: f"{value:.9g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows)
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """Reads what write_log wrote, every value as a float."""
+    with open(_existing(path), newline="", encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def write_weights(path: Path, module) -> None:
+    """Writes a torch module's parameters and buffers as safetensors."""
+    from safetensors.torch import save_file
+
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    save_file(state, path)
+
+
+def read_weights(path: Path, module) -> None:
+    """Loads parameters and buffers into `module`; ArtifactError where names or shapes differ."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        module.load_state_dict(load_file(_existing(path)))
+    except (SafetensorError, RuntimeError) as error:
+        raise ArtifactError(f"{path} does not fit {type(module).__name__}: {error}; run its stage again") from None
+
+
+def _existing(path: Path) -> Path:
+    if not Path(path).is_file():
+        raise ArtifactError(f"{path} is missing; run the stage that writes it (dvc repro, or python -m stages.<name>)")
+    return Path(path)

@@ -1,0 +1,1 @@
+"""Batch augmentations: make(image_size, *, ...) gives f(images, keys) -> images."""

@@ -1,0 +1,86 @@
+"""What passes between the engine, the stages and the plug-ins."""
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class Mixed(NamedTuple):
+    """A mixed batch; the loss is lam * loss(logits, target_a) + (1 - lam) * loss(logits, target_b), per example.
+
+    images (B, 3, H, W)    target_a, target_b (B,) int64    lam (B,) in [0, 1]
+    """
+
+    images: torch.Tensor
+    target_a: torch.Tensor
+    target_b: torch.Tensor
+    lam: torch.Tensor
+
+
+@dataclass
+class Step:
+    """What a weighting may look at: one training batch, before its backward pass.
+
+    images (B, 3, H, W) in [0, 1], augmented    target (B,)    losses (B,) per example, with graph
+    objective(model, images, target) -> losses (B,): the loss that is being trained
+    dev_batch(n) -> (images, target): a class-balanced batch from the development set, augmented
+    """
+
+    epoch: int
+    step: int
+    lr: float
+    model: nn.Module
+    images: torch.Tensor
+    target: torch.Tensor
+    losses: torch.Tensor
+    objective: Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+    dev_batch: Callable[[int], tuple[torch.Tensor, torch.Tensor]]
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a stage-2 method may look at.
+
+    views (K, N, D) float: features of K augmented views of the training part (experts: (K, N, E, D)); may be memory-mapped
+    clean (N, D) float: features of the images as they are    labels (N,) int64    counts (C,) int64
+    head: the trained head of the base model (a fresh copy: change it freely)
+    new_head(name=None): a freshly initialised head, of the base head's kind or of lt/heads/<name>.py
+    logit_prior (C,): class prior that the base model's raw logits embody
+    seed: derive every generator from it, with lt.keys.generator(seed, "balms", ...)
+    open_training(): images, labels, backbone and train settings, for methods that train the backbone
+    """
+
+    views: np.ndarray
+    clean: np.ndarray
+    labels: np.ndarray
+    counts: np.ndarray
+    head: nn.Module
+    new_head: Callable[..., nn.Module]
+    logit_prior: np.ndarray
+    seed: int
+    device: torch.device
+    open_training: Callable[[], Any] | None = None
+
+
+@dataclass
+class Retrained:
+    """What a stage-2 method gives back.
+
+    head: module features -> logits, made by Inputs.head or Inputs.new_head (its `.spec` says how to build it again)
+    offset (C,): added to the head's logits; zeros if None    balanced_view: use head.balanced(features) instead of head(features)
+    logit_prior (C,): class prior that the new logits embody (uniform for a balanced rule)
+    log: one dict of numbers per line of log.csv, the same keys in each    backbone: only if the method trained it
+    arrays: further small arrays worth keeping, such as BALMS's sampling rates
+    """
+
+    head: nn.Module
+    logit_prior: np.ndarray
+    offset: np.ndarray | None = None
+    balanced_view: bool = False
+    log: list[dict[str, float]] = field(default_factory=list)
+    backbone: nn.Module | None = None
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)

@@ -1,0 +1,88 @@
+"""Class counts: long-tailed profiles, priors, class groups. numpy only."""
+
+import numpy as np
+
+MANY_OVER = 100  # many: more than 100 training images (Liu et al. 2019, OLTR)
+FEW_UNDER = 20  # few: fewer than 20; medium: 20 to 100
+
+
+def profile(kind: str, available: np.ndarray, imbalance: float) -> np.ndarray:
+    """Number of training images to keep of each class.
+
+    exp:  n_c = int(n_max * imbalance ** (-c / (C - 1)));  step: n_max for the first half, int(n_max / imbalance) after it;
+    none: all. n_max is the smallest of the available counts, so that every class can give what is asked of it.
+
+    kind 'exp', 'step' or 'none'    available (C,) int    imbalance >= 1, largest count / smallest count
+    returns (C,) int64; raises ValueError where a class would be left without an image
+    (source: Cao et al. 2019, LDAM; truncation, not rounding)
+    """
+    available = np.asarray(available, dtype=np.int64)
+    num_classes = len(available)
+    if kind == "none":
+        counts = available
+    elif kind == "exp":
+        # As the reference code writes it, so that truncation falls alike: a fraction to a power, times the largest count.
+        fraction = (1 / imbalance) ** (np.arange(num_classes) / max(num_classes - 1, 1))
+        counts = (available.min() * fraction).astype(np.int64)
+    elif kind == "step":
+        counts = np.full(num_classes, available.min())
+        counts[num_classes // 2 :] = int(available.min() * (1 / imbalance))
+    else:
+        raise ValueError(f"profile: got {kind!r}, expected 'exp', 'step' or 'none'")
+    if (counts < 1).any():
+        raise ValueError(
+            f"imbalance {imbalance:g} leaves classes {np.flatnonzero(counts < 1).tolist()[:10]} without an image: the smallest "
+            f"class has {available.min()} images; lower imbalance to at most {available.min()}"
+        )
+    return counts
+
+
+def prior(counts: np.ndarray) -> np.ndarray:
+    """Class frequencies n_c / N: counts (C,) -> (C,) float64, sums to 1.
+
+    Raises ValueError where a class has no example: its log prior would be minus infinity.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    if counts.ndim != 1 or len(counts) < 2:
+        raise ValueError(f"counts: got shape {counts.shape}, expected (C,) with at least two classes")
+    if not (np.isfinite(counts).all() and (counts > 0).all()):
+        bad = np.flatnonzero(~(counts > 0)).tolist()[:10]
+        raise ValueError(f"counts: classes {bad} have no training example; leave them out of the label set, or lower imbalance")
+    return counts / counts.sum()
+
+
+def log_prior(counts: np.ndarray) -> np.ndarray:
+    """log(n_c / N): counts (C,) -> (C,) float64; raises ValueError where a class has no example."""
+    return np.log(prior(counts))
+
+
+def shot_groups(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Masks (C,) of the classes with many (> 100), medium (20 to 100) and few (< 20) training images."""
+    counts = np.asarray(counts)
+    many, few = counts > MANY_OVER, counts < FEW_UNDER
+    return {"many": many, "medium": ~many & ~few, "few": few}
+
+
+def thirds(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Masks (C,) of the head, mid and tail thirds of the classes by training count, none of them empty for C >= 3.
+
+    Ties go by class number; where 3 does not divide C, the head is one class larger (C = 10: 4, 3, 3).
+    """
+    order = np.argsort(-np.asarray(counts), kind="stable")
+    masks = {}
+    for name, classes in zip(("head", "mid", "tail"), np.array_split(order, 3)):
+        masks[name] = np.isin(np.arange(len(order)), classes)
+    return masks
+
+
+def embodied_prior(loss_prior: np.ndarray, counts: np.ndarray, sampled: np.ndarray, class_weights: np.ndarray) -> np.ndarray:
+    """Class prior that a model's raw logits embody after training.
+
+    A loss leaves the logits at `loss_prior` when classes come at their natural frequency; a sampler that draws class c with
+    probability sampled_c, or weights w_c on the examples, shift that by sampled_c w_c / prior_c. For example cross-entropy with a
+    class-balanced sampler: prior_c * (1/C) / prior_c, the uniform prior.
+
+    all (C,), positive    returns (C,) float64, sums to 1
+    """
+    shifted = np.asarray(loss_prior) * np.asarray(sampled) * np.asarray(class_weights) / prior(counts)
+    return shifted / shifted.sum()

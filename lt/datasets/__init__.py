@@ -1,0 +1,1 @@
+"""Data sets: open_split(root, split, *, ...) gives a lt.data.Split."""

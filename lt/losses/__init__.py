@@ -1,0 +1,1 @@
+"""Losses: make(counts, *, ...) gives f(logits (B, C), target (B,)) -> losses (B,)."""

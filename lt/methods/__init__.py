@@ -1,0 +1,1 @@
+"""Stage-2 methods: fit(inputs, *, ...) gives a re-trained head."""

@@ -1,0 +1,251 @@
+"""params.yaml -> checked, typed settings. All mistakes are collected and told at once; torch is never imported."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+
+from lt.load import FUNCTIONS, names, path_of, unknown
+from lt.options import Count, Fraction, Index, NonNegative, OpenFraction, Positive, options_of
+
+PATH = Path("params.yaml")
+
+# axis in params.yaml -> kind of plug-in, whose options stand in the block of the same name
+AXES = {
+    "dataset": "datasets", "model": "models", "head": "heads", "loss": "losses", "mix": "mixes",
+    "weighting": "weightings", "sampler": "samplers", "augment": "augments",
+}
+
+
+class ParamsError(ValueError):
+    """One or more mistakes in params.yaml."""
+
+
+class Block(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Subset(Block):
+    """How the long-tailed training part is drawn."""
+
+    profile: Literal["exp", "step", "none"]
+    seed: Index
+    val_fraction: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Schedule(Block):
+    """SGD and its learning rate, by epoch."""
+
+    epochs: Count
+    batch_size: Count
+    lr: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    nesterov: bool
+    weight_decay: NonNegative
+    schedule: Literal["constant", "step", "cosine"]
+    warmup_epochs: Index
+    warmup_from: Fraction
+    milestones: list[Index]
+    gamma: Fraction
+
+
+class Train(Schedule):
+    """Training of the base model."""
+
+
+class Features(Block):
+    """Feature extraction."""
+
+    views: Count
+    batch_size: Count
+    bn: Literal["frozen", "recalibrate_balanced"]
+    dtype: Literal["float32", "float16"]
+
+
+class Teacher(Block):
+    """xERM with one teacher: the weights of its two terms (lt/distill.py)."""
+
+    gamma: NonNegative
+    eps: NonNegative
+    temperature: Positive
+    weights: Literal["xerm", "swapped", "restart", "distill", "half"]
+    student: Literal["warm", "fresh"]
+
+
+class Distill(Schedule):
+    """Training of the xERM students."""
+
+
+class Evaluate(Block):
+    """Metrics."""
+
+    bins: Count
+
+
+class Report(Block):
+    """The row that results/metrics.json shows."""
+
+    row: str
+
+
+class Settings(Block):
+    """Everything in params.yaml, checked."""
+
+    dataset: str
+    imbalance: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    seeds: Annotated[list[Index], Field(min_length=1)]
+    model: str
+    head: str
+    loss: str
+    mix: str
+    weighting: str
+    sampler: str
+    augment: str
+    subset: Subset
+    train: Train
+    features: Features
+    methods: dict[str, dict[str, Any] | None]
+    teachers: dict[str, Teacher]
+    distill: Distill
+    evaluate: Evaluate
+    report: Report
+    datasets: dict[str, dict[str, Any]]
+    models: dict[str, dict[str, Any]]
+    heads: dict[str, dict[str, Any]]
+    losses: dict[str, dict[str, Any]]
+    mixes: dict[str, dict[str, Any]]
+    weightings: dict[str, dict[str, Any]]
+    samplers: dict[str, dict[str, Any]]
+    augments: dict[str, dict[str, Any]]
+
+    def options(self, kind: str, name: str) -> dict[str, Any]:
+        """Options of one plug-in, as given in params.yaml."""
+        return dict(getattr(self, kind)[name] or {})
+
+    def rows(self) -> list[str]:
+        """Rows of the table: base, every method, and xerm_<teacher> for every teacher."""
+        return ["base", *self.methods, *(f"xerm_{teacher}" for teacher in self.teachers)]
+
+
+def load(path: Path = PATH) -> Settings:
+    """Reads and checks a params file; raises ParamsError with every mistake, one per line."""
+    content = read_yaml(path)
+    mistakes = []
+    settings = None
+    try:
+        settings = Settings.model_validate(content)
+    except ValidationError as error:
+        mistakes += [_mistake(item, content) for item in error.errors()]
+    mistakes += _plugin_mistakes(content)
+    if settings:
+        mistakes += _cross_mistakes(settings)
+    if mistakes:
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise ParamsError(
+            f"{path} has {count}; nothing was deleted or trained.\n" + "\n".join(f"  {line}" for line in mistakes)
+            + f"\nCorrect the file. If the value came from `dvc exp run -S`, it is still in the file: undo it with another -S, or "
+            f"`touch {path} && git checkout {path}`."
+        )
+    return settings
+
+
+def _plugin_mistakes(content: dict) -> list[str]:
+    """Wrong plug-in names, and options that a plug-in does not take, in the axes and in the blocks of options."""
+    found = []
+    for axis, kind in AXES.items():
+        name, block = content.get(axis), content.get(kind)
+        if isinstance(name, str) and name not in names(kind):
+            found.append(f"{axis}: {unknown(name, names(kind), 'one of')}")
+        elif isinstance(name, str) and isinstance(block, dict) and name not in block:
+            found.append(f"{kind}: no block for {axis} {name!r}; add `{name}: {{}}` (every selectable name needs one)")
+    for kind in FUNCTIONS:
+        block = content.get(kind)
+        for name, options in (block.items() if isinstance(block, dict) else ()):
+            if name not in names(kind):
+                found.append(f"{kind}.{name}: {unknown(name, names(kind), 'a file of lt/' + kind)}")
+            elif isinstance(options, dict) or options is None:
+                found += _option_mistakes(kind, name, options or {})
+    return found
+
+
+def _option_mistakes(kind: str, name: str, options: dict) -> list[str]:
+    typed = options_of(path_of(kind, name), FUNCTIONS[kind])
+    found = []
+    for option, value in options.items():
+        where = f"{kind}.{name}.{option}"
+        if option not in typed:
+            found.append(f"{where}: {unknown(option, sorted(typed), 'an option of ' + name) if typed else f'{name} takes no options'}")
+            continue
+        try:
+            TypeAdapter(typed[option][0], config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError as error:
+            found.append(f"{where}: got {value!r}; {error.errors()[0]['msg']}")
+    return found
+
+
+def _cross_mistakes(settings: Settings) -> list[str]:
+    """Settings that are each fine, but not together."""
+    found = []
+    for teacher in settings.teachers:
+        if teacher not in settings.methods:
+            found.append(f"teachers.{teacher}: {unknown(teacher, list(settings.methods), 'a row of methods, whose logits teach')}")
+    if settings.report.row not in settings.rows():
+        found.append(f"report.row: {unknown(settings.report.row, settings.rows(), 'a row of the table')}")
+    if len(set(settings.seeds)) != len(settings.seeds):
+        found.append(f"seeds: got {settings.seeds}, expected different seeds")
+    for block in ("train", "distill"):
+        schedule = getattr(settings, block)
+        if schedule.milestones != sorted(set(schedule.milestones)):
+            found.append(f"{block}.milestones: got {schedule.milestones}, expected rising epochs")
+        if schedule.schedule != "constant" and schedule.warmup_epochs >= schedule.epochs:
+            found.append(f"{block}.warmup_epochs: got {schedule.warmup_epochs}, expected less than epochs ({schedule.epochs})")
+        if schedule.nesterov and not schedule.momentum:
+            found.append(f"{block}.nesterov: needs momentum above 0")
+    return found
+
+
+def _mistake(item: dict, content: dict) -> str:
+    """One pydantic error as: where, what was got, what was expected."""
+    where = ".".join(map(str, item["loc"]))
+    if item["type"] == "missing":
+        return f"{where}: is missing"
+    if item["type"] == "extra_forbidden":
+        valid = list(Settings.model_fields)
+        for part in item["loc"][:-1]:
+            field = Settings.model_fields.get(part) if part in Settings.model_fields else None
+            kind = Teacher if part == "teachers" else getattr(field, "annotation", None)
+            valid = list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else valid
+        return f"{where}: {unknown(item['loc'][-1], valid, 'one of')}"
+    return f"{where}: got {item['input']!r}; {item['msg']}"
+
+
+class _Yaml12(yaml.SafeLoader):
+    """PyYAML reads YAML 1.1, DVC writes YAML 1.2: 1e-05 is a number there, `on` a word, 010 is ten."""
+
+
+def _resolver(tag: str, pattern: str, first: str) -> None:
+    _Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), list(first))
+
+
+_Yaml12.yaml_implicit_resolvers = {}
+_resolver("null", r"~|null|Null|NULL|", "~nN")
+_Yaml12.yaml_implicit_resolvers[""] = _Yaml12.yaml_implicit_resolvers["~"]
+_resolver("bool", r"true|True|TRUE|false|False|FALSE", "tTfF")
+_resolver("int", r"[-+]?[0-9]+", "-+0123456789")
+_resolver("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+.0123456789")
+_Yaml12.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+
+
+def read_yaml(path: Path) -> dict:
+    """Reads a YAML 1.2 mapping; ParamsError where the file is missing, broken or no mapping."""
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Yaml12)
+    except FileNotFoundError:
+        raise ParamsError(f"{path} is missing in {Path.cwd()}; run from the project's root") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ParamsError(f"{path}: got {type(content).__name__}, expected keys and values")
+    return content

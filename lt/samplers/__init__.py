@@ -1,0 +1,1 @@
+"""Batch samplers: make(labels, counts, batch_size, *, ...) gives index batches."""

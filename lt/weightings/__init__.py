@@ -1,0 +1,1 @@
+"""Example weights: make(counts, *, ...) gives f(step) -> weights (B,)."""
