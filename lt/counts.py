@@ -56,6 +56,20 @@ def log_prior(counts: np.ndarray) -> np.ndarray:
     return np.log(prior(counts))
 
 
+def effective_number_weights(counts: np.ndarray, beta: float) -> np.ndarray:
+    """Class weights in proportion to the inverse effective number of images, (1 - beta) / (1 - beta^n_c), scaled to sum C.
+
+    counts (C,)    0 <= beta < 1: 0 gives equal weights, towards 1 they go to 1 / n_c
+    returns (C,) float64; raises ValueError where a class has no example, or beta is out of range
+    (source: Cui et al. 2019, Class-Balanced Loss Based on Effective Number of Samples)
+    """
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta: got {beta}, expected 0 <= beta < 1")
+    prior(counts)  # raises on a class without an example
+    weights = (1 - beta) / (1 - beta ** np.asarray(counts, dtype=np.float64))
+    return weights * (len(weights) / weights.sum())
+
+
 def shot_groups(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Masks (C,) of the classes with many (> 100), medium (20 to 100) and few (< 20) training images."""
     counts = np.asarray(counts)

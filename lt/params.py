@@ -72,6 +72,7 @@ class Teacher(Block):
     temperature: Positive
     weights: Literal["xerm", "swapped", "restart", "distill", "half"]
     student: Literal["warm", "fresh"]
+    student_loss: Literal["ce", "base"]
 
 
 class Distill(Schedule):

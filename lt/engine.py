@@ -1,0 +1,241 @@
+"""The one training loop of everything that trains a backbone: base models, xERM students, DRO-LT.
+
+Every random number is keyed by (seed, epoch, step) or (seed, epoch, position), so the state of a run is its weights,
+momenta and log: a killed run continues from its last saved state and ends in the same bytes.
+"""
+
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from lt import keys, resume
+from lt.classifier import Classifier
+from lt.contracts import Mixed, Step
+from lt.params import Schedule
+from lt.schedule import learning_rate
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on."""
+
+
+class Objective(nn.Module):
+    """What is minimised. Its parameters, if any, are trained along with the model's."""
+
+    def start_epoch(self, epoch: int, model: Classifier, images: torch.Tensor, labels: torch.Tensor) -> None:
+        """Called before each epoch with the whole training part, uint8 images (N, 3, H, W)."""
+
+    def forward(self, features: torch.Tensor, logits: torch.Tensor, mixed: Mixed) -> torch.Tensor:
+        """features (B, D), logits (B, C) or with experts (B, E, .) and the batch -> losses (B,)."""
+        raise NotImplementedError
+
+    def epoch_stats(self) -> dict[str, float]:
+        """Further columns of the log, about the epoch that has just ended."""
+        return {}
+
+
+class Supervised(Objective):
+    """A loss plug-in on a mixed batch: lam * loss(target_a) + (1 - lam) * loss(target_b), summed over experts."""
+
+    def __init__(self, loss: nn.Module):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, features: torch.Tensor, logits: torch.Tensor, mixed: Mixed) -> torch.Tensor:
+        losses = expert_sum(self.loss, logits, mixed.target_a)
+        if mixed.target_b is mixed.target_a:
+            return losses
+        return mixed.lam * losses + (1 - mixed.lam) * expert_sum(self.loss, logits, mixed.target_b)
+
+
+def expert_sum(loss: Callable, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Per-example loss (B,), summed over experts where logits are (B, E, C)."""
+    if logits.ndim == 2:
+        return loss(logits, target)
+    return sum(loss(logits[:, e], target) for e in range(logits.shape[1]))
+
+
+@dataclass
+class Run:
+    """What one training needs.
+
+    images (N, 3, H, W) uint8 and labels (N,) on the model's device    sampler: index batches into them
+    augment(images, keys), mix(images, target, epoch, generator), weighting(step): plug-ins
+    dev_images, dev_labels: development set of meta-learned weightings, or None
+    """
+
+    model: Classifier
+    objective: Objective
+    images: torch.Tensor
+    labels: torch.Tensor
+    sampler: Any
+    augment: Callable
+    mix: Callable
+    weighting: Callable
+    schedule: Schedule
+    seed: int
+    name: str
+    dev_images: torch.Tensor | None = None
+    dev_labels: torch.Tensor | None = None
+    state: resume.State | None = None
+    log: list[dict[str, float]] = field(default_factory=list)
+    saved_at: float = field(default_factory=time.monotonic)
+
+
+def train(run: Run) -> list[dict[str, float]]:
+    """Trains run.model in place for run.schedule.epochs epochs; returns the log, one dict per epoch.
+
+    Raises TrainingError where the loss is NaN or infinite, naming epoch, batch and learning rate.
+    """
+    optimizer = _optimizer(run)
+    epoch, first_step, losses = _restore(run, optimizer)
+    stop = _StopSignal()
+    with stop, tqdm(total=run.schedule.epochs, initial=epoch, desc=run.name, unit="epoch", disable=None) as bar:
+        while epoch < run.schedule.epochs:
+            losses = _train_epoch(run, optimizer, epoch, first_step, losses, stop)
+            _finish_epoch(run, epoch, losses)
+            bar.update()
+            bar.set_postfix(loss=f"{run.log[-1]['loss']:.3f}", accuracy=f"{run.log[-1]['accuracy']:.3f}")
+            epoch, first_step, losses = epoch + 1, 0, []
+    run.model.eval()
+    return run.log
+
+
+def _optimizer(run: Run) -> torch.optim.SGD:
+    parameters = [p for p in (*run.model.parameters(), *run.objective.parameters()) if p.requires_grad]
+    schedule = run.schedule
+    return torch.optim.SGD(
+        parameters, schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay, nesterov=schedule.nesterov,
+        fused=True if run.images.is_cuda else None,
+    )
+
+
+def _train_epoch(run: Run, optimizer, epoch: int, first_step: int, losses: list[torch.Tensor], stop: "_StopSignal"):
+    lr = learning_rate(run.schedule, epoch)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    if first_step == 0:
+        run.objective.start_epoch(epoch, run.model, run.images, run.labels)
+    batches = run.sampler.epoch(keys.generator(run.seed, "batches", epoch), epoch / run.schedule.epochs)
+    starts = np.cumsum([0, *map(len, batches)])
+    run.model.train()
+    for step in range(first_step, len(batches)):
+        losses.append(_train_step(run, optimizer, epoch, step, lr, batches[step], int(starts[step])))
+        if run.state and (stop.asked or time.monotonic() - run.saved_at > resume.SAVE_EVERY_S):
+            _save(run, optimizer, epoch, step + 1, losses)
+            run.saved_at = time.monotonic()
+        if stop.asked:
+            raise KeyboardInterrupt(f"stopped in epoch {epoch + 1}; the state is saved: run the same command to continue")
+    return losses
+
+
+def _train_step(run: Run, optimizer, epoch: int, step: int, lr: float, batch: torch.Tensor, start: int) -> torch.Tensor:
+    """One SGD step; returns (mean loss, number of right predictions, size) as a tensor: nothing waits for the device."""
+    device = run.images.device
+    batch = batch.to(device)
+    target = run.labels[batch]
+    positions = torch.arange(start, start + len(batch), device=device)
+    images = augmented(run.images[batch], run.augment, keys.derive(run.seed, "augment", epoch), positions)
+    generator = keys.generator(run.seed, "step", epoch, step, device=device)
+    mixed = run.mix(images, target, epoch, generator)
+    features = run.model.features(mixed.images)
+    logits = run.model.head(features)
+    per_example = run.objective(features, logits, mixed)
+    weights = run.weighting(_weighting_step(run, epoch, step, lr, mixed, per_example, generator))
+    loss = (weights * per_example).mean()
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    if hasattr(run.model.head, "observe"):
+        run.model.head.observe(features.detach(), lr)
+    right = (mean_over_experts(logits.detach()).argmax(1) == mixed.target_a).sum()
+    return torch.stack([loss.detach().double(), right.double(), torch.tensor(float(len(batch)), device=device).double()])
+
+
+def augmented(images: torch.Tensor, augment: Callable, seed: int, positions: torch.Tensor) -> torch.Tensor:
+    """uint8 images (B, 3, H, W) -> augmented float images in [0, 1]; each image's draws depend on seed and its position only."""
+    return augment(images.float() / 255, keys.example_keys(seed, positions))
+
+
+def mean_over_experts(logits: torch.Tensor) -> torch.Tensor:
+    """Logits (B, C) as they are, (B, E, C) as their mean over experts (B, C)."""
+    return logits if logits.ndim == 2 else logits.mean(1)
+
+
+def _weighting_step(run: Run, epoch: int, step: int, lr: float, mixed: Mixed, losses: torch.Tensor, generator) -> Step:
+    def objective(model, images, target):
+        features = model.features(images)
+        ones = torch.ones(len(target), device=images.device)
+        return run.objective(features, model.head(features), Mixed(images, target, target, ones))
+
+    def dev_batch(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if run.dev_images is None:
+            raise TrainingError("this weighting needs a development set, and none was carved; see its dev options in params.yaml")
+        chosen = torch.randint(len(run.dev_images), (size,), generator=generator, device=run.dev_images.device)
+        positions = torch.arange(size, device=chosen.device)
+        seed = keys.derive(run.seed, "augment dev", epoch, step)
+        return augmented(run.dev_images[chosen], run.augment, seed, positions), run.dev_labels[chosen]
+
+    return Step(epoch, step, lr, run.model, mixed.images, mixed.target_a, losses, objective, dev_batch, generator)
+
+
+def _finish_epoch(run: Run, epoch: int, losses: list[torch.Tensor]) -> None:
+    """Adds the epoch to the log; TrainingError where a loss was not finite."""
+    lr = learning_rate(run.schedule, epoch)
+    table = torch.stack(losses).cpu()  # (steps, 3): mean loss, right predictions, examples
+    broken = torch.nonzero(~torch.isfinite(table[:, 0]))
+    if len(broken):
+        raise TrainingError(
+            f"{run.name}: the loss is {table[broken[0, 0], 0].item()} in epoch {epoch + 1}, batch {broken[0, 0].item() + 1}, at "
+            f"learning rate {lr:g}; try a lower lr, a longer warm-up or a larger batch; nothing was written"
+        )
+    size = table[:, 2].sum()
+    row = {"epoch": epoch + 1, "lr": lr, "loss": float((table[:, 0] * table[:, 2]).sum() / size), "accuracy": float(table[:, 1].sum() / size)}
+    run.log.append(row | run.objective.epoch_stats())
+
+
+def _save(run: Run, optimizer, epoch: int, step: int, losses: list[torch.Tensor]) -> None:
+    if not all(torch.isfinite(torch.stack(losses)[:, 0])):
+        return  # the epoch will end in an error: keep the last good state
+    run.state.save({
+        "model": run.model.state_dict(), "objective": run.objective.state_dict(), "optimizer": optimizer.state_dict(),
+        "epoch": epoch, "step": step, "losses": torch.stack(losses), "log": run.log,
+    })
+
+
+def _restore(run: Run, optimizer) -> tuple[int, int, list[torch.Tensor]]:
+    saved = run.state.read() if run.state else None
+    if saved is None:
+        return 0, 0, []
+    run.model.load_state_dict(saved["model"])
+    run.objective.load_state_dict(saved["objective"])
+    optimizer.load_state_dict(saved["optimizer"])
+    run.log[:] = saved["log"]
+    print(f"{run.name}: continues in epoch {saved['epoch'] + 1} from {os.path.relpath(run.state.path)}")
+    return saved["epoch"], saved["step"], list(saved["losses"].to(run.images.device).unbind(0))
+
+
+class _StopSignal:
+    """Turns Ctrl-C and SIGTERM into a flag that is looked at between two steps, so that the saved state is whole."""
+
+    asked = False
+
+    def __enter__(self):
+        self._old = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _ask(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *exception):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,74 @@
+"""Everything that is measured on one row's test logits, per seed and over seeds. numpy and scipy only."""
+
+from typing import Any
+
+import numpy as np
+
+from lt.calibration import Scored, calibration, cross_fit, reliability, score
+from lt.comparison import pack_correct
+from lt.counts import thirds
+from lt.metrics import accuracies, check_logits, per_class, predict
+from lt.test_priors import curve
+
+
+def evaluate(
+    logits: np.ndarray, labels: np.ndarray, train_counts: np.ndarray, logit_prior: np.ndarray, bins: int, where: str = "test logits"
+) -> dict[str, Any]:
+    """All metrics of one seed's test logits, as JSON values.
+
+    metrics: name -> number or None: lt.metrics.accuracies, lt.calibration.calibration, and the latter again as <name>_t after
+    temperature scaling by cross-fitting: each half of the test set is judged with the temperature fitted on the other half
+    temperature: what half 0 and half 1 were divided by    per_class: recall, precision, f1, predicted, each (C,)
+    test_prior: lt.test_priors.curve    reliability: histograms before and after temperature    correct: lt.comparison.pack_correct
+
+    logits (N, C) or (N, E, C)    labels (N,) int64    train_counts (C,)    logit_prior (C,)    bins of the calibration errors
+    Raises ValueError where shapes differ or logits are not finite; `where` names them in the message.
+    """
+    num_classes = len(train_counts)
+    check_logits(logits, labels, num_classes, where)
+    predicted = predict(logits)
+    temperature, used = cross_fit(logits, labels)
+    before, after = score(logits, labels, bins), score(logits, labels, bins, temperature)
+    masks = thirds(train_counts)
+    scaled = {f"{name}_t": value for name, value in calibration(after, labels, masks, bins).items()}
+    classes = per_class(labels, predicted, num_classes)
+    return {
+        "metrics": {**accuracies(labels, predicted, train_counts), **calibration(before, labels, masks, bins), **scaled},
+        "temperature": list(used),
+        "per_class": {name: _listed(classes[name]) for name in ("recall", "precision", "f1", "predicted")},
+        "test_prior": curve(logits, labels, train_counts, logit_prior),
+        "reliability": {"before": _histogram(before, bins), "after": _histogram(after, bins)},
+        "correct": pack_correct(predicted == labels, labels),
+    }
+
+
+def over_seeds(metrics: list[dict[str, float | None]]) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """Mean and sample standard deviation (n - 1) of each metric over seeds; sd is None for one seed, both where a value is None.
+
+    metrics: one dict per seed, all with the same keys
+    """
+    mean, sd = {}, {}
+    for name in metrics[0]:
+        values = [one[name] for one in metrics]
+        defined = all(value is not None for value in values)
+        mean[name] = float(np.mean(values)) if defined else None
+        sd[name] = float(np.std(values, ddof=1)) if defined and len(values) > 1 else None
+    return mean, sd
+
+
+def rounded(content: Any) -> Any:
+    """JSON content with every float at six significant digits, so that the last bits of another machine make no difference."""
+    if isinstance(content, dict):
+        return {key: rounded(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [rounded(value) for value in content]
+    return float(f"{content:.6g}") if isinstance(content, float) else content
+
+
+def _histogram(scored: Scored, bins: int) -> dict[str, list]:
+    return {name: _listed(values) for name, values in reliability(scored.confidence, scored.correct, bins).items()}
+
+
+def _listed(values: np.ndarray) -> list:
+    """Array as a list, NaN as None."""
+    return [None if isinstance(value, float) and np.isnan(value) else value for value in values.tolist()]

@@ -1,0 +1,106 @@
+"""Feature extraction: K augmented views and one clean view of the training part, and the test part, from a trained backbone."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from lt import artifacts, keys
+from lt.base import TrainingPart, to_device
+from lt.classifier import Classifier, build_head, read_classifier
+from lt.contracts import Inputs
+from lt.data import Split
+from lt.engine import augmented
+from lt.params import Features
+from lt.subset import Subset
+
+
+def extract(model: Classifier, part: TrainingPart, test: Split, augment, settings: Features, seed: int, folder: Path) -> None:
+    """Writes views.npy (K, N, D), clean.npy (N, D), test.npy (N_test, D) and test_logits.npy; with experts (.., E, D).
+
+    View k of image i is augmented by draws keyed by (seed, k, i). Views are streamed to disk: memory does not grow with K.
+    With `bn: recalibrate_balanced` the batch-norm statistics are taken anew under class-balanced sampling first, as training a
+    head with the backbone in train mode would do (Kang et al. 2020), and the backbone is written as backbone.safetensors.
+    """
+    if settings.bn == "recalibrate_balanced":
+        recalibrate(model, part, augment, settings.batch_size, seed)
+        artifacts.write_weights(folder / "backbone.safetensors", model.backbone)
+    model.eval()
+    size, dtype = settings.batch_size, np.dtype(settings.dtype)
+    clean = _features(model, part.images, size, dtype)
+    artifacts.write_array(folder / "clean.npy", clean)
+    views = np.lib.format.open_memmap(folder / "views.npy", mode="w+", dtype=dtype, shape=(settings.views, *clean.shape))
+    for view in range(settings.views):
+        _features(model, part.images, size, dtype, lambda images, start: augmented(
+            images, augment, keys.derive(seed, "view", view), torch.arange(start, start + len(images), device=images.device)), out=views[view])
+    views.flush()
+    test_images = to_device(test.read(np.arange(len(test.labels))), part.images.device)
+    test_features = _features(model, test_images, size, dtype)
+    artifacts.write_array(folder / "test.npy", test_features)
+    artifacts.write_array(folder / "test_logits.npy", apply_head(model.head, test_features, part.images.device))
+
+
+@torch.no_grad()
+def _features(model: Classifier, images: torch.Tensor, size: int, dtype: np.dtype, prepare=None, out: np.ndarray | None = None) -> np.ndarray:
+    """Features of uint8 images (N, 3, H, W) in batches; `prepare(batch, start)` gives the float images, plain scaling if None."""
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
+        batch = prepare(batch, start) if prepare else batch.float() / 255
+        features = model.features(batch).cpu().numpy().astype(dtype)
+        if out is None:
+            out = np.empty((len(images), *features.shape[1:]), dtype)
+        out[start : start + size] = features
+    return out
+
+
+@torch.no_grad()
+def apply_head(head: nn.Module, features: np.ndarray, device: torch.device, batch_size: int = 8192) -> np.ndarray:
+    """Logits float32 of cached features (N, D), a batch at a time."""
+    head.eval()
+    chunks = (torch.from_numpy(np.array(features[start : start + batch_size], dtype=np.float32)) for start in range(0, len(features), batch_size))
+    return torch.cat([head(chunk.to(device)).float().cpu() for chunk in chunks]).numpy()
+
+
+@torch.no_grad()
+def recalibrate(model: Classifier, part: TrainingPart, augment, batch_size: int, seed: int) -> None:
+    """Batch-norm statistics anew: the plain average over one epoch's worth of class-balanced, augmented batches."""
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # cumulative average
+    model.train()
+    generator = keys.generator(seed, "recalibrate")
+    weights = (1.0 / torch.from_numpy(part.subset.counts))[torch.from_numpy(part.subset.train_labels)]
+    for step in range(max(1, len(part.labels) // batch_size)):
+        index = torch.multinomial(weights, batch_size, replacement=True, generator=generator).to(part.images.device)
+        positions = torch.arange(batch_size, device=part.images.device)
+        model.features(augmented(part.images[index], augment, keys.derive(seed, "recalibrate", step), positions))
+    for layer, momentum in zip(layers, momenta):
+        layer.momentum = momentum
+    model.eval()
+
+
+def read_inputs(subset: Subset, seed: int, device: torch.device, open_training) -> Inputs:
+    """What a stage-2 method gets: the cached features of one seed, the base head, and a way to make new heads."""
+    folder = artifacts.stage_dir("features", seed)
+    base, row = read_classifier(artifacts.stage_dir("base", seed))
+    views = artifacts.read_array(folder / "views.npy", dtype="float", mmap=True)
+    clean = artifacts.read_array(folder / "clean.npy", dtype="float", mmap=True)
+    if views.shape[1:] != clean.shape or len(clean) != len(subset.train_labels):
+        raise artifacts.ArtifactError(
+            f"{folder}: got views {views.shape} and clean {clean.shape}, expected (K, N, ..) and (N, ..) with N = "
+            f"{len(subset.train_labels)}; run the stage features again"
+        )
+    made = itertools.count()
+
+    def new_head(name: str | None = None) -> nn.Module:
+        spec = base.head.spec if name in (None, base.head.spec["name"]) else {**base.head.spec, "name": name, "options": {}}
+        return build_head(spec, keys.derive(seed, "new head", next(made))).to(device)
+
+    return Inputs(
+        views, clean, subset.train_labels, subset.counts, base.head.to(device), new_head, np.array(row["logit_prior"]), seed, device,
+        open_training,
+    )

@@ -1,0 +1,139 @@
+"""The tracked index of a data set's raw files, data/<name>.json: how it is made, and how data that differ from it are refused."""
+
+import hashlib
+import importlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from lt import artifacts
+from lt.data import Split
+from lt.load import FUNCTIONS, path_of
+from lt.options import options_of
+from lt.params import Settings
+
+FOLDER = Path("data")
+# Above it, only a full check reads every byte; a quick one compares names and sizes.
+QUICK_BYTES = 2**30
+SHOWN = 10
+
+
+class RawDataError(ValueError):
+    """The raw data are missing, or not those of the index."""
+
+
+def data_root() -> Path:
+    """Folder of the raw data: data/ of the project, which DVC names in DVC_ROOT, also where it works in a temporary copy."""
+    return Path(os.environ["DVC_ROOT"]) / "data" if os.environ.get("DVC_ROOT") else FOLDER
+
+
+def index_path(name: str) -> Path:
+    """The tracked index of a data set, under the folder that the stage works in."""
+    return FOLDER / f"{name}.json"
+
+
+def open_dataset(settings: Settings, split: str, check: Literal["full", "quick", "none"] = "quick") -> Split:
+    """Opens one part of the data set that params.yaml names, after comparing its raw files with their index.
+
+    split 'train' or 'test'    check: see verify; 'none' for the second part that a stage opens
+    raises RawDataError where there is no index or the files differ from it, ValueError where the data set refuses its files
+    """
+    name = settings.dataset
+    options = _all_options(name, settings.options("datasets", name))
+    if check != "none":
+        verify(name, data_root(), options, full=check == "full")
+    return _module(name).open_split(data_root(), split, **options)
+
+
+def make(name: str, root: Path, options: dict[str, Any]) -> dict:
+    """Downloads what is missing, decodes every image once, and lists the raw files.
+
+    A data set in lt/datasets/<name>.py defines, beside open_split, raw_files(root, **options) -> {name in the index: file}
+    and, where there is something to download or to check, prepare(root, **options).
+
+    returns {"dataset", "files": [{"path", "sha256", "size" in bytes}]}, sorted by path
+    raises ValueError where the download fails, or listing all images that cannot be decoded
+    """
+    options = _all_options(name, options)
+    module = _module(name)
+    if hasattr(module, "prepare"):
+        module.prepare(root, **options)
+    files = sorted(module.raw_files(root, **options).items())
+    with ThreadPoolExecutor() as pool:
+        hashes = pool.map(_sha256, [file for _, file in files])
+        listed = [{"path": path, "sha256": sha, "size": file.stat().st_size} for (path, file), sha in zip(files, hashes)]
+    return {"dataset": name, "files": listed}
+
+
+def write(index: dict) -> Path:
+    """Writes what make returned to data/<name>.json, one file per line, so that a diff shows the files that changed."""
+    lines = ",\n".join(" " + json.dumps(file, sort_keys=True) for file in index["files"])
+    path = index_path(index["dataset"])
+    artifacts.write_text(path, f'{{"dataset": {json.dumps(index["dataset"])}, "files": [\n{lines}\n]}}\n')
+    return path
+
+
+def read(name: str) -> dict[str, tuple[int, str]]:
+    """Reads data/<name>.json: path of each raw file -> (size in bytes, sha256)."""
+    path = index_path(name)
+    if not path.is_file():
+        raise RawDataError(f"{path} is missing: there is no index of the raw data of {name}; run `python -m stages.index {name}`")
+    index = artifacts.read_json(path)
+    try:
+        if index["dataset"] != name:
+            raise RawDataError(f"{path} is the index of {index['dataset']!r}; run `python -m stages.index {name}`")
+        return {file["path"]: (file["size"], file["sha256"]) for file in index["files"]}
+    except (KeyError, TypeError):
+        raise RawDataError(f"{path} is not an index of raw data; run `python -m stages.index {name}`") from None
+
+
+def fingerprint(name: str) -> str:
+    """sha256 of data/<name>.json, and so of all raw files."""
+    return _sha256(index_path(name))
+
+
+def verify(name: str, root: Path, options: dict[str, Any], full: bool = True) -> None:
+    """Raises one RawDataError that tells all raw files that are missing, changed or not in the index; silent if there is none.
+
+    full: compare every file's sha256; otherwise only if all files together are below a GiB, and names and sizes above that
+    """
+    indexed = read(name)
+    files = _module(name).raw_files(root, **_all_options(name, options))
+    sizes = {path: file.stat().st_size for path, file in files.items() if file.is_file()}
+    differences = [f"missing: {path}" for path in sorted(indexed.keys() - sizes.keys())]
+    differences += [f"extra: {path}" for path in sorted(sizes.keys() - indexed.keys())]
+    both = sorted(indexed.keys() & sizes.keys())
+    changed = {path for path in both if sizes[path] != indexed[path][0]}
+    if full or sum(sizes.values()) < QUICK_BYTES:
+        same_size = [path for path in both if path not in changed]
+        with ThreadPoolExecutor() as pool:
+            hashes = pool.map(_sha256, [files[path] for path in same_size])
+            changed |= {path for path, sha in zip(same_size, hashes) if sha != indexed[path][1]}
+    differences += [f"changed: {path}" for path in sorted(changed)]
+    if differences:
+        more = [f"... and {len(differences) - SHOWN} more"] if len(differences) > SHOWN else []
+        first = f"raw data of {name}: {len(differences)} differences from {index_path(name)}:"
+        raise RawDataError(
+            "\n  ".join([first, *differences[:SHOWN], *more])
+            + "\nRestore the files; or, to take them as they are now, and to download what can be downloaded: "
+            f"python -m stages.index {name}"
+        )
+
+
+def _all_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The options given, and the defaults of the others."""
+    typed = options_of(path_of("datasets", name), FUNCTIONS["datasets"])
+    return {option: default for option, (_, default) in typed.items()} | given
+
+
+def _module(name: str) -> ModuleType:
+    path_of("datasets", name)
+    return importlib.import_module(f"lt.datasets.{name}")
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,161 @@
+"""Longtail_DA: class-balanced weights plus a weight per example, learned batch by batch from a balanced development set."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from lt import keys
+from lt.contracts import Inputs, Retrained
+from lt.counts import effective_number_weights, embodied_prior, prior
+from lt.engine import expert_sum
+from lt.losses import ce
+from lt.options import Count, Fraction, NonNegative, OpenFraction, Positive
+from lt.retraining import ClassPool, FeatureBank, Outcome, descend, dtype_of, inner_products, shuffled_batches, trainable
+
+
+def fit(
+    inputs: Inputs,
+    *,
+    steps: Count = 500,
+    batch_size: Count = 128,
+    lr: Positive = 0.1,
+    momentum: Fraction = 0.9,
+    weight_decay: NonNegative = 5e-4,
+    nesterov: bool = False,
+    beta: OpenFraction = 0.9999,
+    inner_lr: Positive | None = None,
+    eps_lr: NonNegative = 0.01,
+    reduction: Literal["sum", "mean"] = "sum",
+    clip_min: NonNegative | None = None,
+    normalize: bool = False,
+    dev_source: Literal["train_subset", "train_resampled"] = "train_resampled",
+    dev_per_class: Count = 10,
+    dev_batch_size: Count = 128,
+) -> Retrained:
+    """The base head, trained on with loss weights w_y + eps_i: w by effective number, eps by one step of look-ahead.
+
+    This is the second, weighted phase of the published schedule, restricted to the head: the base model is the first phase, so
+    training starts from the base head. Per batch, with eps = 0: one plain SGD step on the weighted losses; the gradient of the
+    development loss after it, with respect to eps; eps = -eps_lr * gradient; then the real step, on the mean of
+    (w_y + eps_i) * loss_i. Nothing is carried over between batches. With eps_lr = 0 it is class-balanced weighting.
+
+    beta: w_c in proportion to (1 - beta) / (1 - beta^n_c), sum C
+    inner_lr: of the look-ahead step; null is the current lr    reduction: of the batch in the look-ahead step; sum as published
+    eps_lr: published 0.01, which leaves eps around 1e-5: see the column eps_to_weight, mean |eps_i| / w_y
+    clip_min: smallest weight allowed (null: none, and a weight may turn negative)    normalize: scale weights back to their sum
+    dev_source: train_resampled draws class-balanced batches from all training images; train_subset holds out
+        min(dev_per_class, n_c // 2) images of each class, which are then not trained on. dev_per_class is used by it alone.
+    The published development set is further, balanced data, which no other method sees; neither source here adds data.
+
+    returns the head and its log; the logits embody prior * w, close to uniform
+    raises ValueError where train_subset meets a class of a single image, and on normalize without clip_min
+    (source: Jamal et al. 2020, Rethinking class-balanced methods from a domain adaptation perspective, algorithm 1)
+    """
+    if normalize and clip_min is None:
+        raise ValueError("longtail_da.normalize: needs clip_min (0.0, say): a sum of weights that may be negative cannot be scaled")
+    generator = keys.generator(inputs.seed, "longtail_da")
+    head = inputs.head.to(inputs.device)
+    bank = FeatureBank(inputs, dtype_of(head))
+    trained_on, dev = development_split(inputs.labels, inputs.counts, dev_source, dev_per_class, generator)
+    pool = ClassPool(inputs.labels, len(inputs.counts), dev)
+    batches = shuffled_batches(len(trained_on), batch_size, generator)
+    class_weights = effective_number_weights(inputs.counts, beta)
+    weight_of = torch.from_numpy(class_weights).to(inputs.device, bank.dtype)
+    loss = ce.make(inputs.counts).to(inputs.device)
+    ratios = []
+
+    def step(optimizer: torch.optim.SGD) -> Outcome:
+        features, target = bank.batch(trained_on[next(batches)], generator)
+        dev_batch = bank.batch(pool.draw_balanced(dev_batch_size, generator), generator)
+        weights = weight_of[target]
+        look_ahead_lr = inner_lr or optimizer.param_groups[0]["lr"]
+        scale = 1.0 if reduction == "sum" else 1 / len(target)
+        eps = -eps_lr * eps_gradient(head, loss, (features, target), weights, dev_batch, look_ahead_lr, scale)
+        ratios.append((eps.abs() / weights).mean())
+        logits = head(features)
+        losses = expert_sum(loss, logits, target)
+        optimizer.zero_grad(set_to_none=True)
+        (corrected(weights, eps, clip_min, normalize) * losses).mean().backward()
+        optimizer.step()
+        return Outcome(features, target, logits.detach(), losses.detach())
+
+    def columns() -> dict[str, float]:
+        mean = torch.stack(ratios).mean().item()
+        ratios.clear()
+        return {"eps_to_weight": mean}
+
+    log = descend(
+        head, step, steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, columns=columns
+    )
+    natural = prior(inputs.counts)
+    return Retrained(head, logit_prior=embodied_prior(natural, inputs.counts, natural, class_weights), log=log)
+
+
+def eps_gradient(
+    head: nn.Module,
+    loss: nn.Module,
+    batch: tuple[torch.Tensor, torch.Tensor],
+    weights: torch.Tensor,
+    dev_batch: tuple[torch.Tensor, torch.Tensor],
+    inner_lr: float,
+    scale: float,
+) -> torch.Tensor:
+    """d L_dev(theta~) / d eps_i at eps = 0, where theta~ = theta - inner_lr * scale * sum_i (w_i + eps_i) g_i:
+
+        d L_dev / d eps_i = -inner_lr * scale * <g_i, grad L_dev(theta~)>,    g_i = d loss_i / d theta at theta.
+
+    Exact, for one plain SGD step, without a second-order graph; the development gradient has to be taken at theta~.
+
+    batch, dev_batch: features (B, D), target (B,)    weights (B,)    scale: 1 for a sum over the batch, 1/B for a mean
+    returns (B,); the head is not changed
+    """
+    (features, target), (dev_features, dev_target) = batch, dev_batch
+    parameters = trainable(head)
+    logits = head(features)
+    (residual,) = torch.autograd.grad(expert_sum(loss, logits, target).sum(), logits, retain_graph=True)
+    # d loss_i / d logits_i, weighted, is all that the look-ahead gradient needs from the loss.
+    weighted = residual * weights.view(-1, *[1] * (residual.ndim - 1)) * scale
+    gradients = torch.autograd.grad(logits, list(parameters.values()), weighted)
+    ahead = {
+        name: (parameter.detach() - inner_lr * gradient).requires_grad_()
+        for (name, parameter), gradient in zip(parameters.items(), gradients)
+    }
+    dev_loss = expert_sum(loss, functional_call(head, ahead, (dev_features,)), dev_target).mean()
+    direction = dict(zip(ahead, torch.autograd.grad(dev_loss, list(ahead.values()))))
+    return -inner_lr * scale * inner_products(head, parameters, features, residual, direction)
+
+
+def corrected(weights: torch.Tensor, eps: torch.Tensor, clip_min: float | None, normalize: bool) -> torch.Tensor:
+    """w + eps, not below clip_min, then scaled back to the sum of w: all (B,)."""
+    changed = weights + eps
+    if clip_min is not None:
+        changed = changed.clamp_min(clip_min)
+    if normalize:
+        changed = changed * (weights.sum() / changed.sum().clamp_min(torch.finfo(changed.dtype).tiny))
+    return changed
+
+
+def development_split(
+    labels: np.ndarray, counts: np.ndarray, source: str, per_class: int, generator: torch.Generator
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Positions to train on (a tensor) and positions to draw development batches from (an array).
+
+    train_resampled: all, twice. train_subset: disjoint, with min(per_class, n_c // 2) random images of each class in the latter;
+    ValueError where a class has a single image, which cannot be in both
+    """
+    everything = np.arange(len(labels))
+    if source == "train_resampled":
+        return torch.from_numpy(everything), everything
+    if (counts < 2).any():
+        raise ValueError(
+            f"longtail_da.dev_source: train_subset needs two images of each class, and classes "
+            f"{np.flatnonzero(counts < 2).tolist()[:10]} have one; use train_resampled"
+        )
+    shuffled = torch.randperm(len(labels), generator=generator).numpy()
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    held_out = rank < np.minimum(per_class, counts // 2)[labels[by_class]]
+    return torch.from_numpy(np.sort(by_class[~held_out])), np.sort(by_class[held_out])

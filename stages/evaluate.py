@@ -1,0 +1,85 @@
+"""Measures one row of the table on its test logits, over all seeds.
+
+python -m stages.evaluate balms
+python -m stages.evaluate balms --prior prior.json    only prints the accuracy under a test prior of your own, and writes nothing:
+                                                      a JSON list of weights in label order, or class name -> weight
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lt import artifacts, params
+from lt.command import run
+from lt.evaluation import evaluate, over_seeds, rounded
+from lt.load import unknown
+from lt.subset import Subset, read_subset
+from lt.table import context_of, headline
+from lt.test_priors import read_prior, under_prior
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("row")
+    parser.add_argument("--prior", type=Path)
+    args = parser.parse_args()
+    settings = params.load()
+    if args.row not in settings.rows():
+        raise ValueError(f"row: {unknown(args.row, settings.rows(), 'a row of the table')}")
+    missing = [seed for seed in settings.seeds if not (artifacts.row_dir(args.row, seed) / "test_logits.npy").is_file()]
+    if missing:
+        raise artifacts.ArtifactError(
+            f"row {args.row} has no test logits for seeds {missing}, expected {settings.seeds}; make them with dvc repro, "
+            f"or take these seeds out of params.yaml"
+        )
+    subset = read_subset()
+    inputs = {seed: read_row(args.row, seed, len(subset.counts)) for seed in settings.seeds}
+    if args.prior:
+        print_under_prior(args.row, inputs, subset, read_prior(args.prior, subset.classes))
+        return
+
+    seeds = {}
+    for seed, (logits, logit_prior) in inputs.items():
+        where = f"test logits of row {args.row}, seed {seed}"
+        seeds[str(seed)] = evaluate(logits, subset.test_labels, subset.counts, logit_prior, settings.evaluate.bins, where)
+
+    mean, sd = over_seeds([result["metrics"] for result in seeds.values()])
+    context = context_of(settings, subset)
+    details = {
+        "row": args.row,
+        "context": context,
+        "classes": list(subset.classes),
+        "train_counts": subset.counts.tolist(),
+        "test_counts": np.bincount(subset.test_labels, minlength=len(subset.counts)).tolist(),
+        "mean": mean,
+        "sd": sd,
+        "seeds": seeds,
+    }
+    artifacts.write_json(artifacts.RESULTS / "details" / f"{args.row}.json", rounded(details))
+    artifacts.write_json(artifacts.RESULTS / "methods" / f"{args.row}.json", rounded(headline(args.row, context, mean, sd)))
+
+
+def read_row(row: str, seed: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Test logits (N, C) or (N, E, C), memory-mapped, and the prior (C,) that they embody."""
+    folder = artifacts.row_dir(row, seed)
+    logits = artifacts.read_array(folder / "test_logits.npy", dtype="float", mmap=True)
+    logit_prior = np.asarray(artifacts.read_json(folder / "row.json")["logit_prior"], dtype=np.float64)
+    if logit_prior.shape != (num_classes,):
+        raise artifacts.ArtifactError(
+            f"{folder}/row.json: got a logit_prior of shape {logit_prior.shape}, expected ({num_classes},); run its stage again"
+        )
+    return logits, logit_prior
+
+
+def print_under_prior(row: str, inputs: dict[int, Any], subset: Subset, prior: np.ndarray) -> None:
+    """Prints accuracy and standard error under one prior, per seed, with the logits as they are and moved to the prior."""
+    for seed, (logits, logit_prior) in inputs.items():
+        for kind, found in under_prior(logits, subset.test_labels, logit_prior, prior).items():
+            accuracy = f"{100 * found['accuracy']:.1f} % (standard error {100 * found['se']:.1f})"
+            print(f"{row}, seed {seed}, {kind.replace('_', ' ')}: {accuracy}")
+
+
+if __name__ == "__main__":
+    run(main)

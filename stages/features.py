@@ -1,0 +1,28 @@
+"""Extracts the features of one seed's base model: augmented and clean views of the training part, and the test part.
+
+python -m stages.features --seed 0
+"""
+
+from lt import artifacts, params
+from lt.base import device, plugin, training_part
+from lt.classifier import read_classifier
+from lt.command import arguments, run
+from lt.features import extract
+from lt.index import open_dataset
+from lt.subset import read_subset
+
+
+def main() -> None:
+    seed = arguments(__doc__).seed
+    settings = params.load()
+    part = training_part(open_dataset(settings, "train"), read_subset(), device())
+    test = open_dataset(settings, "test")
+    model, _ = read_classifier(artifacts.stage_dir("base", seed))
+    augment = plugin(settings, "augments", settings.augment, part.split.image_size)
+
+    with artifacts.writing(artifacts.stage_dir("features", seed)) as folder:
+        extract(model.to(part.images.device), part, test, augment, settings.features, seed, folder)
+
+
+if __name__ == "__main__":
+    run(main)

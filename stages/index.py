@@ -1,0 +1,28 @@
+"""Writes data/<name>.json, the index of a data set's raw files; downloads them where that is possible.
+
+python -m stages.index cifar100
+"""
+
+import numpy as np
+
+from lt import index, params
+from lt.command import arguments, run
+from lt.load import load, path_of
+
+
+def main() -> None:
+    name = arguments(__doc__, "dataset", seed=False).dataset
+    path_of("datasets", name)  # a wrong name is told first
+    options = params.load().datasets.get(name) or {}
+    found = index.make(name, index.data_root(), options)
+    for split in ("train", "test"):
+        part = load("datasets", name)(index.data_root(), split, **options)
+        counts = np.bincount(part.labels, minlength=len(part.classes))
+        side = f"{part.image_size} x {part.image_size}"
+        print(f"{split}: {len(part.labels)} images of {side}, {len(counts)} classes of {counts.min()} to {counts.max()} images")
+    size = sum(file["size"] for file in found["files"])
+    print(f"{index.write(found)}: {len(found['files'])} files, {size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,35 @@
+"""Re-trains the classifier of one seed with one method, on cached features.
+
+python -m stages.retrain balms --seed 0
+"""
+
+from lt import artifacts, params
+from lt.base import device, training_part
+from lt.classifier import DecisionRule, write_rule
+from lt.command import arguments, run
+from lt.features import apply_head, read_inputs
+from lt.index import open_dataset
+from lt.load import load
+from lt.subset import read_subset
+
+
+def main() -> None:
+    args = arguments(__doc__, "method")
+    settings = params.load()
+    subset = read_subset()
+    inputs = read_inputs(subset, args.seed, device(), lambda: training_part(open_dataset(settings, "train"), subset, device()))
+    test = artifacts.read_array(artifacts.stage_dir("features", args.seed) / "test.npy", dtype="float")
+
+    result = load("methods", args.method)(inputs, **settings.options("methods", args.method))
+
+    rule = DecisionRule(result.head, result.offset, result.balanced_view, len(subset.counts)).to(inputs.device)
+    with artifacts.writing(artifacts.stage_dir("retrain", args.method, args.seed)) as folder:
+        write_rule(folder, rule, result.logit_prior, result.backbone)
+        artifacts.write_log(folder / "log.csv", result.log)
+        for name, array in result.arrays.items():
+            artifacts.write_array(folder / f"{name}.npy", array)
+        artifacts.write_array(folder / "test_logits.npy", apply_head(rule, test, inputs.device))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,41 @@
+"""Draws the long-tailed training part: artifacts/data holds positions and labels, never images.
+
+python -m stages.subsample
+"""
+
+from lt import artifacts, params
+from lt.command import arguments, run
+from lt.index import fingerprint, open_dataset
+from lt.subset import Subset, make, write_subset
+
+
+def main() -> None:
+    arguments(__doc__, seed=False)
+    settings = params.load()
+    subset = make(
+        settings.dataset,
+        train=open_dataset(settings, "train", check="full"),
+        test=open_dataset(settings, "test", check="none"),
+        kind=settings.subset.profile,
+        imbalance=settings.imbalance,
+        seed=settings.subset.seed,
+        val_fraction=settings.subset.val_fraction,
+        raw_sha256=fingerprint(settings.dataset),
+    )
+    with artifacts.writing(artifacts.stage_dir("data")) as folder:
+        write_subset(folder, subset)
+    print(summary(subset))
+
+
+def summary(subset: Subset) -> str:
+    """One line: counts from head to tail, sizes, and the start of the sha256."""
+    counts = [str(count) for count in sorted(subset.counts.tolist(), reverse=True)]
+    shown = counts if len(counts) <= 10 else [*counts[:5], "...", *counts[-3:]]
+    return (
+        f"{subset.dataset}: {len(counts)} classes of {' '.join(shown)} images, {len(subset.train_index)} to train on, "
+        f"{len(subset.val_index)} kept out, {len(subset.test_labels)} to test on, sha256 {subset.sha256[:12]}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

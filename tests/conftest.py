@@ -1,0 +1,100 @@
+"""A copy of the project in a temporary folder, with params small enough for tests."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lt import params
+
+ROOT = Path(__file__).parent.parent
+TINY = {
+    "train.epochs": 2, "train.warmup_epochs": 0, "features.views": 2, "distill.epochs": 2, "distill.warmup_epochs": 0,
+    "methods.*.steps": 20,
+}
+
+
+class Project:
+    """A checkout to run commands in."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def run(self, *command: str, ok: bool = True, **env: str) -> subprocess.CompletedProcess:
+        """Runs a command in the checkout; `python` and `dvc` are those of this environment."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "LT_"))}
+        everything = {**clean, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": "", **env}
+        done = subprocess.run(command, cwd=self.folder, env=everything, capture_output=True, text=True, timeout=600)
+        if ok and done.returncode:
+            raise AssertionError(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def git(self, *arguments: str) -> str:
+        return self.run("git", "-c", "user.name=test", "-c", "user.email=test@example.org", *arguments).stdout
+
+    def dvc(self, *arguments: str, ok: bool = True, **env: str) -> subprocess.CompletedProcess:
+        return self.run("dvc", *arguments, ok=ok, **env)
+
+    def set(self, changes: dict) -> None:
+        """Edits params.yaml; `methods.*.steps` means every method that has steps."""
+        import ruamel.yaml
+
+        yaml, path = ruamel.yaml.YAML(), self.folder / "params.yaml"
+        content = yaml.load(path)
+        for key, value in changes.items():
+            *blocks, last = key.split(".")
+            places = [content]
+            for block in blocks:
+                places = [child for place in places for child in (place.values() if block == "*" else [place[block]])]
+            for place in places:
+                if last in place or "*" not in blocks:
+                    place[last] = value
+        yaml.dump(content, path)
+
+    def keep(self, methods: list[str], teachers: list[str]) -> None:
+        """Leaves only some rows."""
+        import ruamel.yaml
+
+        yaml, path = ruamel.yaml.YAML(), self.folder / "params.yaml"
+        content = yaml.load(path)
+        for block, names in (("methods", methods), ("teachers", teachers)):
+            for name in [*content[block]]:
+                if name not in names:
+                    del content[block][name]
+        content["report"]["row"] = "base"
+        yaml.dump(content, path)
+
+
+def copy_project(folder: Path) -> Project:
+    """The files that git tracks, or would track, in a repository of their own, without results."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\n")
+    for name in filter(None, listed):
+        if (ROOT / name).is_file() and not name.startswith("results/") and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    project = Project(folder)
+    project.set(TINY)
+    project.git("init", "-q")
+    return project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A tiny project: base, three methods, one xERM row; committed, nothing run yet."""
+    project = copy_project(tmp_path_factory.mktemp("project"))
+    project.keep(["crt", "pc", "balms"], ["pc"])
+    project.git("add", "-A")
+    project.git("commit", "-qm", "start")
+    return project
+
+
+@pytest.fixture
+def settings():
+    """The shipped params."""
+    return params.load(ROOT / "params.yaml")

@@ -1,0 +1,49 @@
+"""Augmentations: every plug-in keeps shape and range, and depends on an image's own key only."""
+
+import pytest
+import torch
+
+from lt import image_ops, keys
+from lt.load import load, names
+
+
+def some_images(n=6, size=16):
+    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", names("augments"))
+def test_contract(name):
+    images, examples = some_images(), keys.example_keys(0, torch.arange(6))
+    before = images.clone()
+    augment = load("augments", name)(16)
+    augmented = augment(images, examples)
+    assert augmented.shape == images.shape and augmented.dtype == images.dtype
+    assert torch.equal(images, before), "the input was changed"
+    assert augmented.min() >= 0 and augmented.max() <= 1
+    assert torch.equal(augmented, augment(images, examples))
+    assert torch.allclose(augmented[2:3], augment(images[2:3], examples[2:3]), atol=1e-6), "an image's result depends on its batch"
+    if name != "none":
+        assert not torch.equal(augmented, augment(images, keys.example_keys(1, torch.arange(6))))
+
+
+def test_crop_moves_the_window_as_asked():
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    middle = image_ops.random_crop(image, torch.tensor([[0.5, 0.5]]), 1)
+    corner = image_ops.random_crop(image, torch.tensor([[0.0, 0.999]]), 1)
+    assert torch.equal(middle, image)
+    assert corner[0, 0].tolist() == [[0, 0, 0, 0], [1, 2, 3, 0], [5, 6, 7, 0], [9, 10, 11, 0]]
+
+
+def test_crop_reaches_every_place_equally():
+    image = torch.zeros(1, 1, 4, 4)
+    image[..., 1, 1] = 1.0
+    draws = keys.uniform(keys.example_keys(0, torch.arange(9000)), 2)
+    where = image_ops.random_crop(image.expand(9000, -1, -1, -1), draws, 1).mean(0)[0]
+    assert torch.allclose(where[:3, :3], torch.full((3, 3), 1 / 9), atol=0.015)
+    assert where[3].sum() == 0
+
+
+def test_flip_mirrors_half_of_the_images():
+    images = torch.arange(4.0).view(1, 1, 1, 4).expand(2, -1, -1, -1)
+    flipped = image_ops.random_flip(images, torch.tensor([0.2, 0.7]))
+    assert flipped[:, 0, 0].tolist() == [[3, 2, 1, 0], [0, 1, 2, 3]]

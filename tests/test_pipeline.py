@@ -1,0 +1,161 @@
+"""The pipeline through DVC: what a change re-runs, what a mistake leaves alone, that two runs give the same bytes."""
+
+import json
+import re
+import shutil
+import time
+
+import pytest
+
+from tests.conftest import copy_project
+
+pytestmark = pytest.mark.pipeline
+
+
+def executed(done) -> set[str]:
+    """Names of the stages that DVC really ran."""
+    return set(re.findall(r"Running stage '([^']+)'", done.stdout))
+
+
+def lock(project) -> str:
+    return (project.folder / "dvc.lock").read_text()
+
+
+@pytest.fixture(scope="module")
+def built(project):
+    """The project after its first `dvc repro`, committed."""
+    project.first = project.dvc("repro")
+    project.git("add", "-A")
+    project.git("commit", "-qm", "first results")
+    return project
+
+
+@pytest.fixture
+def restored(built):
+    """The built project; its params and results are put back after the test."""
+    yield built
+    (built.folder / "params.yaml").touch()
+    built.git("checkout", "-f", ".")
+    built.git("clean", "-fdq", "lt")
+    built.dvc("checkout", "--force")
+
+
+def experiment(project, *arguments, ok=True):
+    return project.dvc("exp", "run", *arguments, ok=ok)
+
+
+def test_one_command_builds_the_whole_table(built):
+    everything = {"check", "subsample", "base@0", "features@0", "distill@pc-0", "evaluate_base", "evaluate_xerm@pc", "report"}
+    everything |= {f"{stage}@{method}{end}" for method in ("crt", "pc", "balms") for stage, end in (("retrain", "-0"), ("evaluate", ""))}
+    assert executed(built.first) == everything
+    table = (built.folder / "results/table.md").read_text()
+    for row in ("base", "crt", "pc", "balms", "xerm_pc"):
+        assert re.search(rf"^\| {row} \|", table, re.MULTILINE), table
+    assert table.strip().splitlines()[-1] in built.first.stdout
+
+
+def test_every_row_has_the_same_keys(built):
+    rows = [json.loads(path.read_text()) for path in (built.folder / "results/methods").glob("*.json")]
+    assert len(rows) == 5
+    assert all(row.keys() == rows[0].keys() and row["sd"].keys() == rows[0]["sd"].keys() for row in rows)
+    assert {"top1", "balanced", "many", "medium", "few", "head", "mid", "tail", "nll", "ece", "loss", "row"} <= rows[0].keys()
+
+
+def test_a_second_run_does_nothing(built):
+    start = time.monotonic()
+    assert executed(built.dvc("repro")) == set()
+    assert "up to date" in built.dvc("repro").stdout
+    assert time.monotonic() - start < 60  # a hang, not a speed bar
+
+
+def test_another_run_from_empty_caches_gives_the_same_hashes(built, tmp_path):
+    again = copy_project(tmp_path)
+    again.keep(["crt", "pc", "balms"], ["pc"])
+    again.dvc("repro")
+    assert lock(again) == lock(built)
+
+
+def test_another_loss_re_runs_from_base_on_and_going_back_trains_nothing(restored):
+    done = experiment(restored, "-S", "loss=bayias", "-n", "bayias")
+    assert {"base@0", "features@0", "retrain@balms-0", "distill@pc-0", "report"} <= executed(done)
+    assert "subsample" not in executed(done)
+    diff = json.loads(restored.dvc("metrics", "diff", "bayias", "--json").stdout)["diff"]["results/metrics.json"]
+    assert {"top1", "balanced", "head", "mid", "tail", "nll", "ece", "loss"} <= diff.keys()
+    base, pc = (json.loads((restored.folder / f"results/methods/{row}.json").read_text()) for row in ("base", "pc"))
+    assert {key: base[key] for key in ("top1", "nll", "ece")} == {key: pc[key] for key in ("top1", "nll", "ece")}
+    back = experiment(restored, "-S", "loss=ce")
+    assert not {stage for stage in executed(back) if stage.startswith(("base", "features", "retrain", "distill"))}
+
+
+def test_another_reported_row_trains_nothing(restored):
+    for row in ("balms", "crt"):
+        assert executed(experiment(restored, "-S", f"report.row={row}", "-n", row)) <= {"check", "report"}
+    diff = json.loads(restored.dvc("metrics", "diff", "crt", "balms", "--json").stdout)["diff"]["results/metrics.json"]
+    assert diff["row"] == {"old": "crt", "new": "balms"}
+
+
+def test_a_methods_option_re_runs_that_method_only(restored):
+    done = experiment(restored, "-S", "methods.crt.lr=0.05")
+    assert executed(done) == {"check", "retrain@crt-0", "evaluate@crt", "report"}
+
+
+def test_a_new_seed_runs_that_seed_only(restored):
+    done = experiment(restored, "-S", "seeds=[0,1]")
+    assert {stage for stage in executed(done) if stage.startswith(("base", "features", "retrain", "distill"))} == {
+        "base@1", "features@1", "retrain@crt-1", "retrain@pc-1", "retrain@balms-1", "distill@pc-1"
+    }
+    row = json.loads((restored.folder / "results/methods/crt.json").read_text())
+    assert row["sd"]["nll"] > 0
+
+
+def test_editing_or_adding_code_that_is_not_selected_re_runs_nothing(restored):
+    for name in ("bayias", "focal"):
+        path = restored.folder / f"lt/losses/{name}.py"
+        path.write_text(path.read_text() + "\n# edited\n")
+    shutil.copy(restored.folder / "lt/losses/ce.py", restored.folder / "lt/losses/mine.py")
+    assert executed(restored.dvc("repro")) == set()
+
+
+def test_editing_a_method_re_runs_it_and_stops_where_nothing_changed(restored):
+    path = restored.folder / "lt/methods/crt.py"
+    path.write_text(path.read_text() + "\n# edited\n")
+    assert executed(restored.dvc("repro")) == {"retrain@crt-0"}
+
+
+def test_a_new_method_is_one_file_and_one_block(restored):
+    source = (restored.folder / "lt/methods/pc.py").read_text()
+    (restored.folder / "lt/methods/mine.py").write_text(source)
+    restored.set({"methods.mine": {}})
+    assert executed(restored.dvc("repro")) == {"check", "retrain@mine-0", "evaluate@mine", "report"}
+    assert "| mine |" in (restored.folder / "results/table.md").read_text()
+
+
+@pytest.mark.parametrize("override, told", [("loss=bayes", "bayias"), ("imbalance=-3", "greater than or equal to 1")])
+def test_a_mistake_is_told_before_anything_happens(restored, override, told):
+    before = lock(restored), sorted(str(path) for path in restored.folder.glob("artifacts/**/*"))
+    start = time.monotonic()
+    done = experiment(restored, "-S", override, ok=False)
+    assert time.monotonic() - start < 60  # a hang, not a speed bar
+    assert done.returncode != 0
+    message = done.stdout + done.stderr
+    for part in (*override.split("="), told, "git checkout params.yaml"):
+        assert part in message
+    assert "Traceback" not in message
+    after = lock(restored), sorted(str(path) for path in restored.folder.glob("artifacts/**/*"))
+    assert after == before
+    assert (restored.folder / "results/table.md").is_file()
+
+
+def test_a_float_as_dvc_writes_it_is_a_number(restored):
+    done = experiment(restored, "-S", "methods.crt.weight_decay=0.00001")
+    assert "retrain@crt-0" in executed(done)
+    assert "1e-05" in (restored.folder / "params.yaml").read_text()
+
+
+def test_rows_of_other_runs_are_not_mixed(restored):
+    row = restored.folder / "results/methods/crt.json"
+    content = json.loads(row.read_text())
+    content["context"] = [item.replace("loss=ce", "loss=bayias") for item in content["context"]]
+    row.write_text(json.dumps(content))
+    done = restored.run("python", "-m", "stages.report", ok=False)
+    assert done.returncode == 1 and "crt" in done.stderr and "loss" in done.stderr
