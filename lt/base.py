@@ -1,6 +1,7 @@
 """Stage 1: the base model, trained with the loss, mix, weighting and sampler that params.yaml names."""
 
 from dataclasses import dataclass
+from typing import Iterable
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from lt import classifier, counts, engine, resume
 from lt.classifier import Classifier
 from lt.data import Split
 from lt.load import load
-from lt.params import AXES, Settings
+from lt.params import AXES, Schedule, Settings
 from lt.subset import Subset
 
 
@@ -69,7 +70,7 @@ def train_base(settings: Settings, part: TrainingPart, seed: int) -> Trained:
     loss = plugin(settings, "losses", settings.loss, class_counts).to(where)
     sampler = plugin(settings, "samplers", settings.sampler, part.subset.train_labels, class_counts, settings.train.batch_size)
     weighting = plugin(settings, "weightings", settings.weighting, class_counts)
-    state = resume.State(f"base-{seed}", state_parts(settings, part, seed))
+    state = resume.State(f"base-{seed}", state_parts(settings, part, seed, settings.train, AXES))
     run = engine.Run(
         model, engine.Supervised(loss), part.images, part.labels, sampler, augmentation(settings, part),
         plugin(settings, "mixes", settings.mix, class_counts), weighting, settings.train, seed, f"base, seed {seed}", state=state,
@@ -84,10 +85,10 @@ def augmentation(settings: Settings, part: TrainingPart):
     return plugin(settings, "augments", settings.augment, part.split.image_size)
 
 
-def state_parts(settings: Settings, part: TrainingPart, seed: int) -> dict:
-    """What a training state is valid for, besides the code."""
-    axes = {axis: [getattr(settings, axis), settings.options(kind, getattr(settings, axis))] for axis, kind in AXES.items()}
-    return {"seed": seed, "subset": part.subset.sha256, "train": settings.train.model_dump(), **axes}
+def state_parts(settings: Settings, part: TrainingPart, seed: int, schedule: Schedule, axes: Iterable[str]) -> dict:
+    """What a training state is valid for, besides the code: the data, the schedule, the plug-ins on the given axes."""
+    chosen = {axis: [getattr(settings, axis), settings.options(AXES[axis], getattr(settings, axis))] for axis in axes}
+    return {"seed": seed, "subset": [part.subset.sha256, part.subset.raw_sha256], "schedule": schedule.model_dump(), **chosen}
 
 
 @torch.no_grad()

@@ -169,6 +169,6 @@ def cross_fit(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, tuple
     """
     half = halves(labels)
     if len(np.unique(half)) < 2:
-        raise ValueError(f"temperature scaling needs two halves of the test set: got {len(labels)} images, expected some of each half")
+        raise ValueError(f"temperature scaling needs two halves of the test set, each with an image: got {len(labels)} image(s)")
     used = tuple(fit_temperature(logits[half != own], labels[half != own]) for own in (0, 1))
     return np.asarray(used)[half], used

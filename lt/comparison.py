@@ -26,7 +26,7 @@ class Interval:
 
 
 def pack_correct(correct: np.ndarray, labels: np.ndarray) -> str:
-    """Which test images are right, one bit each, as hexadecimal digits: by class, in file order within a class. (N,), (N,) -> str."""
+    """Which test images are right, one bit each, as hexadecimal digits; class by class. (N,) bool, labels (N,) -> str."""
     return np.packbits(correct[np.argsort(labels, kind="stable")]).tobytes().hex()
 
 
@@ -35,7 +35,7 @@ def unpack_correct(text: str, test_counts: list[int]) -> list[np.ndarray]:
     size = sum(test_counts)
     bits = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
     if len(bits) != -(-size // 8):
-        raise ValueError(f"correct: got {len(bits)} bytes, expected {-(-size // 8)} for {size} test images; evaluate the row again")
+        raise ValueError(f"correct: got {len(bits)} bytes, expected {-(-size // 8)} for {size} test images; evaluate again")
     return np.split(np.unpackbits(bits, count=size).astype(bool), np.cumsum(test_counts)[:-1])
 
 

@@ -16,7 +16,10 @@ from lt.base import Trained, TrainingPart, augmentation, plugin, specification, 
 from lt.classifier import Classifier, DecisionRule, read_classifier, read_rule
 from lt.contracts import Mixed
 from lt.counts import log_prior, prior, thirds
+from lt.mixes import none as no_mix
 from lt.params import Settings, Teacher
+from lt.samplers import instance
+from lt.weightings import none as no_weighting
 
 
 def balanced_weight(imbalanced: torch.Tensor, balanced: torch.Tensor, target: torch.Tensor, gamma: float, eps: float) -> torch.Tensor:
@@ -138,13 +141,13 @@ def train_student(settings: Settings, part: TrainingPart, name: str, teacher: Tw
     if options.student == "warm":
         student.load_state_dict(teacher.base.state_dict())
     loss = plugin(settings, "losses", settings.loss, class_counts).to(where) if options.student_loss == "base" else None
-    state = resume.State(f"distill-{name}-{seed}", state_parts(settings, part, seed) | {
-        "distill": settings.distill.model_dump(), "options": options.model_dump(), "teacher": resume.digest(teacher),
-    })
+    state = resume.State(f"distill-{name}-{seed}", state_parts(
+        settings, part, seed, settings.distill, ("dataset", "model", "head", "loss", "augment")
+    ) | {"options": options.model_dump(), "teacher": resume.digest(teacher)})
     run = engine.Run(
         student, Xerm(teacher, options, loss, class_counts).to(where), part.images, part.labels,
-        plugin(settings, "samplers", "instance", part.subset.train_labels, class_counts, settings.distill.batch_size),
-        augmentation(settings, part), plugin(settings, "mixes", "none", class_counts), plugin(settings, "weightings", "none", class_counts),
+        instance.make(part.subset.train_labels, class_counts, settings.distill.batch_size), augmentation(settings, part),
+        no_mix.make(class_counts), no_weighting.make(class_counts),
         settings.distill, seed, f"xERM, teacher {name}, seed {seed}", state=state,
     )
     embodied = prior(class_counts) if options.weights == "restart" else teacher.rule_prior

@@ -8,18 +8,24 @@ from lt.calibration import Scored, calibration, cross_fit, reliability, score
 from lt.comparison import pack_correct
 from lt.counts import thirds
 from lt.metrics import accuracies, check_logits, per_class, predict
-from lt.test_priors import curve
+from lt.label_shift import curve
 
 
 def evaluate(
-    logits: np.ndarray, labels: np.ndarray, train_counts: np.ndarray, logit_prior: np.ndarray, bins: int, where: str = "test logits"
+    logits: np.ndarray,
+    labels: np.ndarray,
+    train_counts: np.ndarray,
+    logit_prior: np.ndarray,
+    bins: int,
+    where: str = "test logits",
 ) -> dict[str, Any]:
     """All metrics of one seed's test logits, as JSON values.
 
     metrics: name -> number or None: lt.metrics.accuracies, lt.calibration.calibration, and the latter again as <name>_t after
     temperature scaling by cross-fitting: each half of the test set is judged with the temperature fitted on the other half
     temperature: what half 0 and half 1 were divided by    per_class: recall, precision, f1, predicted, each (C,)
-    test_prior: lt.test_priors.curve    reliability: histograms before and after temperature    correct: lt.comparison.pack_correct
+    test_prior: lt.label_shift.curve    reliability: histograms before and after temperature
+    correct: which images are right, lt.comparison.pack_correct
 
     logits (N, C) or (N, E, C)    labels (N,) int64    train_counts (C,)    logit_prior (C,)    bins of the calibration errors
     Raises ValueError where shapes differ or logits are not finite; `where` names them in the message.

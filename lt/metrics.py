@@ -39,7 +39,7 @@ def blocks(logits: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
 
 
 def predict(logits: np.ndarray, shift: np.ndarray | None = None) -> np.ndarray:
-    """Predicted classes argmax_c (logits_c + shift_c): (N, C) or (N, E, C), shift (C,) -> (N,) int64; ties go to the lower class."""
+    """Predicted classes argmax_c (logits_c + shift_c): (N, C) or (N, E, C), shift (C,) -> (N,) int64; of equals the lower."""
     predicted = np.empty(len(logits), dtype=np.int64)
     for rows, scores in blocks(logits):
         predicted[rows] = (scores if shift is None else scores + shift).argmax(axis=1)

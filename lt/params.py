@@ -139,7 +139,7 @@ def load(path: Path = PATH) -> Settings:
         settings = Settings.model_validate(content)
     except ValidationError as error:
         mistakes += [_mistake(item, content) for item in error.errors()]
-    mistakes += _plugin_mistakes(content)
+    mistakes += _plugin_mistakes(content) + _teacher_mistakes(content)
     if settings:
         mistakes += _cross_mistakes(settings)
     if mistakes:
@@ -186,16 +186,24 @@ def _option_mistakes(kind: str, name: str, options: dict) -> list[str]:
     return found
 
 
+def _teacher_mistakes(content: dict) -> list[str]:
+    """Teachers that are no row of methods."""
+    methods, teachers = (content[key] if isinstance(content.get(key), dict) else {} for key in ("methods", "teachers"))
+    what = "a row of methods, whose logits teach"
+    return [f"teachers.{name}: {unknown(name, list(methods), what)}" for name in teachers if name not in methods]
+
+
 def _cross_mistakes(settings: Settings) -> list[str]:
     """Settings that are each fine, but not together."""
     found = []
-    for teacher in settings.teachers:
-        if teacher not in settings.methods:
-            found.append(f"teachers.{teacher}: {unknown(teacher, list(settings.methods), 'a row of methods, whose logits teach')}")
     if settings.report.row not in settings.rows():
         found.append(f"report.row: {unknown(settings.report.row, settings.rows(), 'a row of the table')}")
     if len(set(settings.seeds)) != len(settings.seeds):
         found.append(f"seeds: got {settings.seeds}, expected different seeds")
+    if settings.loss == "ldam" and settings.head == "cosine":
+        scales = [settings.options("losses", "ldam").get("scale"), settings.options("heads", "cosine").get("scale")]
+        if scales[0] != scales[1]:
+            found.append(f"losses.ldam.scale: got {scales[0]}, expected that of heads.cosine ({scales[1]}): both scale the same cosines")
     for block in ("train", "distill"):
         schedule = getattr(settings, block)
         if schedule.milestones != sorted(set(schedule.milestones)):

@@ -197,7 +197,8 @@ def linear_parts(head: nn.Module, method: str) -> list[nn.Linear]:
     """The linear layers of a head, one per expert; ValueError if it is of another kind than lt/heads/linear.py."""
     if not is_linear(head):
         raise ValueError(
-            f"{method} rescales the class vectors of a linear head; got a base model with {type(parts_of(head)[0]).__name__}; leave "
-            f"{method} out of methods (balms, balanced_softmax, crt, longtail_da, ncm and pc take any head), or set head: linear"
+            f"{method} rescales the class vectors of a linear head; got a base model with {type(parts_of(head)[0]).__name__}; "
+            f"leave {method} out of methods (balms, balanced_softmax, crt, longtail_da, ncm and pc take any head), "
+            "or set head: linear"
         )
     return parts_of(head)

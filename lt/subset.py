@@ -155,7 +155,8 @@ def read_subset(folder: Path = artifacts.stage_dir("data")) -> Subset:
         facts |= {name: np.array(facts[name], dtype=np.int64) for name in ("counts", "drawn")}
         subset = Subset(**facts, **arrays)
     except (KeyError, TypeError) as error:
-        raise ArtifactError(f"{folder}/subset.json is not as it is written now ({error}); run `python -m stages.subsample`") from None
+        found = f"{folder}/subset.json is not as it is written now ({error})"
+        raise ArtifactError(f"{found}; run `python -m stages.subsample`") from None
     _check(Path(folder), subset)
     return subset
 

@@ -65,13 +65,15 @@ def check_same(rows: dict[str, dict[str, Any]], wanted: dict[str, str]) -> None:
             found[row] = "; ".join(differing)
     if found:
         lines = "\n".join(f"  {row}: {what}" for row, what in found.items())
-        raise TableError(f"rows that do not belong into one table with the present settings:\n{lines}\n{mend(list(found))}")
+        remedy = mend(list(found), list(rows))
+        raise TableError(f"rows that do not belong into one table with the present settings:\n{lines}\n{remedy}")
 
 
-def mend(rows: list[str]) -> str:
-    """The commands that make stale or missing rows anew."""
-    targets = " ".join(_dvc_stage(row) for row in rows)
-    return f"make them anew: dvc repro {targets} (without DVC: the stages of these rows, then python -m stages.evaluate ROW)"
+def mend(rows: list[str], every: list[str]) -> str:
+    """The commands that make stale or missing rows anew; `every`: all rows of the table."""
+    targets = [] if set(rows) == set(every) else [_dvc_stage(row) for row in rows]
+    command = " ".join(["dvc repro", *targets])
+    return f"make them anew: {command} (without DVC: the stages of these rows, then python -m stages.evaluate ROW)"
 
 
 def _dvc_stage(row: str) -> str:
@@ -88,9 +90,11 @@ def markdown(rows: dict[str, dict[str, Any]], context: dict[str, str]) -> str:
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
     # Row names to the left, numbers to the right.
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    aligned = [[line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))] for line in [header, *lines]]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in [aligned[0], rule, *aligned[1:]])
-    return f"{_preamble(context)}\n\n{table}\n"
+    table = []
+    for first, *numbers in [header, rule, *lines]:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(numbers, widths[1:]))]
+        table.append(f"| {' | '.join(cells)} |\n")
+    return f"{_preamble(context)}\n\n{''.join(table)}"
 
 
 def _preamble(context: dict[str, str]) -> str:
@@ -99,8 +103,9 @@ def _preamble(context: dict[str, str]) -> str:
     spread = f"mean ± sd over seeds {context['seeds']}" if number > 1 else f"seed {context['seeds']} only, so no sd"
     return (
         f"**{context['dataset']}**, imbalance {context['imbalance']}, subset {context['subset']}; {axes}; {spread}.\n\n"
-        "Weights of the last epoch; the test set chose nothing. many, medium, few: classes with more than 100, 20 to 100, and fewer "
-        "than 20 training images; head, mid, tail: thirds of the classes by training images; - where a group is empty."
+        "Every model is that of its last epoch: the test set took no part in training or selection. many, medium, few: classes "
+        "with more than 100, 20 to 100, and fewer than 20 training images; head, mid, tail: thirds of the classes by training "
+        "images; - where a group is empty. nll and ece: lower is better."
     )
 
 

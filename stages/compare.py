@@ -44,7 +44,7 @@ def commit_of(revision: str) -> str:
         experiments = git("for-each-ref", "--sort=-committerdate", "--format=%(objectname) %(refname)", "refs/exps") or ""
         named = [line.split()[0] for line in experiments.splitlines() if line.endswith(f"/{revision}")]
         if not named:
-            raise ValueError(f"{revision!r} is neither a git revision nor a DVC experiment; see `git branch`, `dvc exp list --all`")
+            raise ValueError(f"{revision!r} is neither a git revision nor a DVC experiment; see git log and dvc exp list --all")
         commit = named[0]
     return commit.strip()
 
@@ -67,7 +67,7 @@ def describe(first_name: str, second_name: str, first: dict, second: dict, found
         return f"  95% interval over {over}: {number(interval.low, '+')} to {number(interval.high, '+')}"
 
     lines = [
-        f"{found.metric}{' %' if in_percent else ''}, seeds {' '.join(found.seeds)}: "
+        f"{found.metric}{' %' if in_percent else ''}, {'seed' if len(found.seeds) == 1 else 'seeds'} {' '.join(found.seeds)}: "
         f"{first_name} {number(found.first)}, {second_name} {number(found.second)}",
         f"  {second_name} minus {first_name}: {number(found.second - found.first, '+')}{unit}",
     ]

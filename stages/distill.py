@@ -16,7 +16,7 @@ def main() -> None:
     args = arguments(__doc__, "teacher")
     settings = params.load()
     part = training_part(open_dataset(settings, "train"), read_subset(), device())
-    test = open_dataset(settings, "test")
+    test = open_dataset(settings, "test", check="none")
     teacher = read_teacher(args.teacher, args.seed, part)
 
     trained = train_student(settings, part, args.teacher, teacher, args.seed)

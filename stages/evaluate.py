@@ -17,7 +17,7 @@ from lt.evaluation import evaluate, over_seeds, rounded
 from lt.load import unknown
 from lt.subset import Subset, read_subset
 from lt.table import context_of, headline
-from lt.test_priors import read_prior, under_prior
+from lt.label_shift import read_prior, under_prior
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ def main() -> None:
     seed = arguments(__doc__).seed
     settings = params.load()
     part = training_part(open_dataset(settings, "train"), read_subset(), device())
-    test = open_dataset(settings, "test")
+    test = open_dataset(settings, "test", check="none")
     model, _ = read_classifier(artifacts.stage_dir("base", seed))
     augment = plugin(settings, "augments", settings.augment, part.split.image_size)
 

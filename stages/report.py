@@ -16,7 +16,7 @@ def main() -> None:
     missing = [row for row, path in paths.items() if not path.is_file()]
     if missing:
         raise artifacts.ArtifactError(
-            f"rows {', '.join(missing)} have no metrics in {artifacts.RESULTS}/methods; {mend(missing)}"
+            f"rows {', '.join(missing)} have no metrics in {artifacts.RESULTS}/methods; {mend(missing, list(paths))}"
         )
     rows = {row: artifacts.read_json(path) for row, path in paths.items()}
     context = context_of(settings, read_subset())

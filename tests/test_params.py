@@ -57,7 +57,7 @@ def test_the_shipped_file_lists_every_option(kind):
         ({"methods__crt__steps": 0}, ["methods.crt.steps", "got 0"]),
         ({"methods__crt__step": 5}, ["methods.crt.step", "nearest: 'steps'"]),
         ({"methods__crtt": {}}, ["methods.crtt", "nearest: 'crt'"]),
-        ({"teachers__crtt": {"gamma": 1.0}}, ["teachers.crtt", "nearest: 'crt'"]),
+        ({"teachers__crtt": {}}, ["teachers.crtt", "nearest: 'crt'"]),
         ({"report__row": "balm"}, ["report.row", "nearest: 'balms'"]),
         ({"surprise": 1}, ["surprise", "expected one of"]),
         ({"methods__crt__lr": float("nan")}, ["methods.crt.lr", "nan"]),
@@ -99,7 +99,7 @@ def test_a_broken_file_is_told(tmp_path, text, told):
 
 
 def test_check_imports_no_torch():
-    code = "import sys; from lt import params; params.load(); import stages.check; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys; from lt import params; params.load(); import stages.check; sys.exit('torch' in sys.modules)"
     start = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True)
     assert time.monotonic() - start < 20  # a hang, not a speed bar

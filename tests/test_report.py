@@ -33,9 +33,10 @@ def workspace(tmp_path, monkeypatch):
     train_labels = np.repeat(np.arange(4), COUNTS).astype(np.int64)
     index, none = np.arange(len(train_labels)), np.zeros(0, dtype=np.int64)
     subset = Subset(
-        dataset=content["dataset"], classes=("ant", "bee", "cat", "dog"), counts=COUNTS, train_index=index, train_labels=train_labels,
-        val_index=none, val_labels=none, test_labels=labels, profile="exp", imbalance=50.0, drawn=COUNTS, val_fraction=0.0, seed=0,
-        sha256=index_sha256(index), raw_sha256="ab" * 32, image_size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25),
+        dataset=content["dataset"], classes=("ant", "bee", "cat", "dog"), counts=COUNTS, drawn=COUNTS, profile="exp",
+        imbalance=50.0, train_index=index, train_labels=train_labels, val_index=none, val_labels=none, test_labels=labels,
+        val_fraction=0.0, seed=0, sha256=index_sha256(index), raw_sha256="ab" * 32,
+        image_size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25),
     )  # fmt: skip
     data = artifacts.stage_dir("data")
     data.mkdir(parents=True)
@@ -167,9 +168,17 @@ def test_rows_on_another_subset_are_not_mixed(workspace):
 def test_files_with_other_keys_are_named():
     content, context = numbers("base", 0.5)
     check_same({"base": content}, context)
-    for broken in (content | {"few_shot": 1.0}, {key: value for key, value in content.items() if key != "sd"}, content | {"row": "crt"}):
+    without_sd = {key: value for key, value in content.items() if key != "sd"}
+    for broken in (content | {"few_shot": 1.0}, without_sd, content | {"row": "crt"}):
         with pytest.raises(TableError, match="base: the file has other keys"):
             check_same({"base": broken}, context)
+
+
+def test_where_every_row_is_stale_the_command_is_short(workspace):
+    workspace.run_all()
+    workspace.content["loss"] = "bayias"
+    with pytest.raises(TableError, match=r"base: loss is ce, now bayias\n(.*\n){2}make them anew: dvc repro \("):
+        workspace.run(report)
 
 
 def test_missing_rows_are_named_together(workspace):

@@ -28,9 +28,6 @@ def subset_of(train: Split, test: Split | None = None, **changes):
     return make("made", train, test or split([3] * len(train.classes)), **settings)
 
 
-# counts
-
-
 @pytest.mark.parametrize(
     "imbalance, expected",
     [
@@ -47,14 +44,10 @@ def test_cifar10_counts(imbalance, expected):
 @pytest.mark.parametrize(
     "classes, imbalance, total, groups",
     [
-        (10, 10, 20431, (10, 0, 0)),
-        (10, 50, 13996, (9, 1, 0)),
-        (10, 100, 12406, (8, 2, 0)),
-        (10, 200, 11203, (7, 3, 0)),
-        (100, 10, 19573, (69, 31, 0)),
-        (100, 50, 12608, (41, 41, 18)),
-        (100, 100, 10847, (35, 35, 30)),
-        (100, 200, 9502, (30, 31, 39)),
+        (10, 10, 20431, (10, 0, 0)), (100, 10, 19573, (69, 31, 0)),
+        (10, 50, 13996, (9, 1, 0)), (100, 50, 12608, (41, 41, 18)),
+        (10, 100, 12406, (8, 2, 0)), (100, 100, 10847, (35, 35, 30)),
+        (10, 200, 11203, (7, 3, 0)), (100, 200, 9502, (30, 31, 39)),
     ],
 )
 def test_cifar_totals_and_shot_groups(classes, imbalance, total, groups):
@@ -69,9 +62,6 @@ def test_cifar_totals_and_shot_groups(classes, imbalance, total, groups):
 def test_every_cifar100_count(imbalance, sha):
     counts = profile("exp", np.full(100, 500), imbalance)
     assert hashlib.sha256(",".join(map(str, counts)).encode()).hexdigest()[:16] == sha
-
-
-# draw
 
 
 def test_draw_of_three_small_classes():
@@ -123,9 +113,6 @@ def test_draw_of_the_real_cifar100_is_that_of_the_reference(monkeypatch):
     assert index_sha256(index) == "e0d58a4d2700c46062da852554e5d185bbee74d3c612b052ea2a839bdadf939e"
 
 
-# validation part
-
-
 def test_carve_takes_the_share_of_each_class_and_leaves_one():
     labels = np.repeat([0, 1, 2, 3], [20, 5, 2, 1])
     index = np.arange(100, 128)
@@ -146,9 +133,6 @@ def test_counts_are_those_of_the_training_part():
     assert subset.sha256 == index_sha256(subset.train_index) != subset_of(split([100] * 3)).sha256
 
 
-# data as they are
-
-
 @pytest.mark.parametrize("kind", ["exp", "step"])
 def test_a_profile_of_imbalanced_data_is_refused(kind):
     with pytest.raises(ValueError, match=r"49 to 100 images per class.*-S subset\.profile=none"):
@@ -165,9 +149,6 @@ def test_profile_none_takes_everything_and_measures_the_imbalance():
 def test_parts_with_other_classes_are_refused():
     with pytest.raises(ValueError, match="in test, expected the same in both"):
         subset_of(split([10, 10]), split([5, 5, 5]))
-
-
-# artifact
 
 
 def test_artifact_comes_back_as_written(tmp_path):
@@ -212,9 +193,6 @@ def test_facts_under_other_names_are_refused(tmp_path, old, new):
     (tmp_path / "subset.json").write_text(json.dumps(facts))
     with pytest.raises(ArtifactError, match="not as it is written now"):
         read_subset(tmp_path)
-
-
-# stage
 
 
 def demo_settings(**changes) -> params.Settings:

@@ -15,7 +15,7 @@ from lt.losses import balanced_softmax, ce
 from lt.options import Count, Fraction, NonNegative, OpenFraction, Positive
 from lt.retraining import ClassPool, FeatureBank, Outcome, descend, dtype_of, inner_products, trainable
 
-NOISE_AT_ONCE = 2**20
+NOISE_AT_ONCE = 2**20  # numbers: an instance-level draw takes a few MiB, however many images there are
 
 
 class Draw(NamedTuple):

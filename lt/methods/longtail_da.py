@@ -44,7 +44,8 @@ def fit(
 
     beta: w_c in proportion to (1 - beta) / (1 - beta^n_c), sum C
     inner_lr: of the look-ahead step; null is the current lr    reduction: of the batch in the look-ahead step; sum as published
-    eps_lr: published 0.01, which leaves eps around 1e-5: see the column eps_to_weight, mean |eps_i| / w_y
+    eps_lr: 0.01 as published; with the published look-ahead rate of 1e-3 and less, eps stays near 1e-5 and does next to nothing:
+        see the column eps_to_weight, mean |eps_i| / w_y
     clip_min: smallest weight allowed (null: none, and a weight may turn negative)    normalize: scale weights back to their sum
     dev_source: train_resampled draws class-balanced batches from all training images; train_subset holds out
         min(dev_per_class, n_c // 2) images of each class, which are then not trained on. dev_per_class is used by it alone.
@@ -55,21 +56,23 @@ def fit(
     (source: Jamal et al. 2020, Rethinking class-balanced methods from a domain adaptation perspective, algorithm 1)
     """
     if normalize and clip_min is None:
-        raise ValueError("longtail_da.normalize: needs clip_min (0.0, say): a sum of weights that may be negative cannot be scaled")
-    generator = keys.generator(inputs.seed, "longtail_da")
+        raise ValueError("longtail_da.normalize: needs clip_min (0.0, say): a sum that may be negative cannot be scaled")
+    # Development batches have their own stream: the training batches are the same whatever is done with the former.
+    generator, dev_generator = keys.generator(inputs.seed, "longtail_da"), keys.generator(inputs.seed, "longtail_da", "dev")
     head = inputs.head.to(inputs.device)
     bank = FeatureBank(inputs, dtype_of(head))
-    trained_on, dev = development_split(inputs.labels, inputs.counts, dev_source, dev_per_class, generator)
+    trained_on, dev = development_split(inputs.labels, inputs.counts, dev_source, dev_per_class, dev_generator)
     pool = ClassPool(inputs.labels, len(inputs.counts), dev)
     batches = shuffled_batches(len(trained_on), batch_size, generator)
-    class_weights = effective_number_weights(inputs.counts, beta)
+    counts = np.bincount(inputs.labels[trained_on], minlength=len(inputs.counts))
+    class_weights = effective_number_weights(counts, beta)
     weight_of = torch.from_numpy(class_weights).to(inputs.device, bank.dtype)
-    loss = ce.make(inputs.counts).to(inputs.device)
+    loss = ce.make(counts).to(inputs.device)
     ratios = []
 
     def step(optimizer: torch.optim.SGD) -> Outcome:
         features, target = bank.batch(trained_on[next(batches)], generator)
-        dev_batch = bank.batch(pool.draw_balanced(dev_batch_size, generator), generator)
+        dev_batch = bank.batch(pool.draw_balanced(dev_batch_size, dev_generator), dev_generator)
         weights = weight_of[target]
         look_ahead_lr = inner_lr or optimizer.param_groups[0]["lr"]
         scale = 1.0 if reduction == "sum" else 1 / len(target)
@@ -90,8 +93,8 @@ def fit(
     log = descend(
         head, step, steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, columns=columns
     )
-    natural = prior(inputs.counts)
-    return Retrained(head, logit_prior=embodied_prior(natural, inputs.counts, natural, class_weights), log=log)
+    natural = prior(counts)
+    return Retrained(head, logit_prior=embodied_prior(natural, counts, natural, class_weights), log=log)
 
 
 def eps_gradient(
@@ -134,7 +137,7 @@ def corrected(weights: torch.Tensor, eps: torch.Tensor, clip_min: float | None, 
     if clip_min is not None:
         changed = changed.clamp_min(clip_min)
     if normalize:
-        changed = changed * (weights.sum() / changed.sum().clamp_min(torch.finfo(changed.dtype).tiny))
+        changed = changed / changed.sum().clamp_min(torch.finfo(changed.dtype).tiny) * weights.sum()
     return changed
 
 

@@ -33,7 +33,7 @@ def checked_target(target_prior: list[float] | None, num_classes: int) -> np.nda
     target = np.asarray(target_prior, dtype=np.float64)
     if target.shape != (num_classes,) or not (target > 0).all() or abs(target.sum() - 1) > 1e-6:
         raise ValueError(
-            f"pc.target_prior: got {len(target)} numbers, smallest {target.min(initial=np.inf):g}, sum {target.sum():g}; expected "
-            f"{num_classes}, one per class, all positive, summing to 1"
+            f"pc.target_prior: got {len(target)} numbers, smallest {target.min(initial=np.inf):g}, sum {target.sum():g}; "
+            f"expected {num_classes}, one per class, all positive, summing to 1"
         )
     return target / target.sum()

@@ -1,8 +1,7 @@
 """tau-normalisation: class vectors are divided by a power of their length; nothing is trained."""
 
-import torch
-
 import numpy as np
+import torch
 
 from lt.contracts import Inputs, Retrained
 from lt.options import NonNegative
@@ -14,7 +13,7 @@ def fit(inputs: Inputs, *, tau: NonNegative = 1.0) -> Retrained:
 
     tau = 0 keeps the base head's vectors, 1 makes them of unit length. The best tau depends on the data: choose it on a
     validation part, not on the test set.
-    `logit_prior` is an approximation, for the rule has no probabilistic derivation: base prior^(1 - tau), uniform from tau = 1 on.
+    The rule has no probabilistic derivation; its `logit_prior` is an approximation: base prior^(1 - tau), uniform for tau >= 1.
 
     raises ValueError where the base head is not linear, or a class vector is zero
     (source: Kang et al. 2020, Decoupling, equation 4)
@@ -32,8 +31,8 @@ def normalised(weight: torch.Tensor, tau: float) -> torch.Tensor:
     """w_c / |w_c|^tau: class vectors (C, D) -> (C, D); ValueError where one has no direction."""
     norms = weight.norm(dim=1, keepdim=True)
     if not (norms > 0).all():
+        bad = torch.nonzero(~(norms[:, 0] > 0)).flatten().tolist()[:10]
         raise ValueError(
-            f"tau_norm: the class vectors of classes {torch.nonzero(~(norms[:, 0] > 0)).flatten().tolist()[:10]} are zero or not a "
-            "number; train the base model with less weight decay"
+            f"tau_norm: the class vectors of classes {bad} are zero or not a number; train the base model with less weight decay"
         )
     return weight / norms**tau

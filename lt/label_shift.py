@@ -131,11 +131,11 @@ def read_prior(path: Path, classes: tuple[str, ...]) -> np.ndarray:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as JSON ({error}); expected a list of weights, or class name -> weight") from None
+        raise ValueError(f"{path}: cannot be read as JSON ({error}); expected weights, one per class") from None
     if isinstance(content, dict):
         missing, unknown = sorted(set(classes) - set(content)), sorted(set(content) - set(classes))
         if missing or unknown:
-            raise ValueError(f"{path}: classes missing: {missing[:10]}, unknown: {unknown[:10]}; expected one weight per class name")
+            raise ValueError(f"{path}: classes missing: {missing[:10]}, unknown: {unknown[:10]}; expected every class once")
         content = [content[name] for name in classes]
     if not isinstance(content, list) or len(content) != len(classes):
         got = f"{len(content)} weights" if isinstance(content, list) else type(content).__name__
