@@ -1,12 +1,13 @@
 """Stage 1: the base model, trained with the loss, mix, weighting and sampler that params.yaml names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Iterable
 
 import numpy as np
 import torch
+from torch import nn
 
-from lt import classifier, counts, engine, resume
+from lt import classifier, counts, engine, keys, resume
 from lt.classifier import Classifier
 from lt.data import Split
 from lt.load import load
@@ -64,20 +65,66 @@ class Trained:
 
 
 def train_base(settings: Settings, part: TrainingPart, seed: int) -> Trained:
-    """Trains the base model."""
-    where, class_counts = part.images.device, part.subset.counts
+    """Trains the base model, on all of the part but what its weighting holds out."""
+    where = part.images.device
+    state = resume.State(f"base-{seed}", state_parts(settings, part, seed, settings.train, AXES))
+    asked = getattr(make_weighting(settings, part.subset.counts, where), "dev", None)
+    part, (dev_images, dev_labels) = development_split(part, *asked, seed) if asked else (part, (None, None))
+    class_counts = part.subset.counts
     model = classifier.build(specification(settings, part), seed).to(where)
     loss = plugin(settings, "losses", settings.loss, class_counts).to(where)
     sampler = plugin(settings, "samplers", settings.sampler, part.subset.train_labels, class_counts, settings.train.batch_size)
-    weighting = plugin(settings, "weightings", settings.weighting, class_counts)
-    state = resume.State(f"base-{seed}", state_parts(settings, part, seed, settings.train, AXES))
+    weighting = make_weighting(settings, class_counts, where)
     run = engine.Run(
         model, engine.Supervised(loss), part.images, part.labels, sampler, augmentation(settings, part),
-        plugin(settings, "mixes", settings.mix, class_counts), weighting, settings.train, seed, f"base, seed {seed}", state=state,
+        plugin(settings, "mixes", settings.mix, class_counts), weighting, settings.train, seed, f"base, seed {seed}",
+        dev_images=dev_images, dev_labels=dev_labels, state=state,
     )
     log = engine.train(run)
     embodied = counts.embodied_prior(loss.logit_prior.cpu().numpy(), class_counts, sampler.class_prior, weighting.class_weights)
     return Trained(model, log, embodied, state)
+
+
+def make_weighting(settings: Settings, class_counts: np.ndarray, where: torch.device):
+    """The weighting that params.yaml names; ValueError where it would never act, or does not go with the mix."""
+    weighting, name = plugin(settings, "weightings", settings.weighting, class_counts), settings.weighting
+    start = getattr(weighting, "start_epoch", 0)
+    if start >= settings.train.epochs:
+        raise ValueError(
+            f"weightings.{name}.start_epoch: got {start}, expected less than train.epochs ({settings.train.epochs}): it would never act"
+        )
+    if hasattr(weighting, "dev") and settings.mix != "none":
+        raise ValueError(f"mix: got {settings.mix!r}, expected 'none' with weighting {name}, which looks ahead on unmixed losses")
+    return weighting.to(where) if isinstance(weighting, nn.Module) else weighting
+
+
+def development_split(
+    part: TrainingPart, source: str, per_class: int, seed: int
+) -> tuple[TrainingPart, tuple[torch.Tensor, torch.Tensor]]:
+    """What is left to train on, and the images and labels, class by class, that development batches are drawn from.
+
+    source 'train_resampled': all, twice; 'train_subset': disjoint, with min(per_class, n_c // 2) random images of each class in the
+    latter; ValueError where a class has a single image, which cannot be in both
+    """
+    if source == "train_resampled":
+        return part, (part.images, part.labels)
+    labels, class_counts = part.subset.train_labels, part.subset.counts
+    if (class_counts < 2).any():
+        alone = np.flatnonzero(class_counts < 2).tolist()[:10]
+        raise ValueError(f"dev_source: train_subset needs two images of each class, and classes {alone} have one; use train_resampled")
+    noise = torch.rand(len(labels), generator=keys.generator(seed, "development"), dtype=torch.float64).numpy()
+    rank = np.empty(len(labels), dtype=np.int64)  # of an image within its class
+    rank[np.lexsort((noise, labels))] = np.arange(len(labels)) - np.repeat(np.cumsum(class_counts) - class_counts, class_counts)
+    held_out = rank < np.minimum(per_class, class_counts // 2)[labels]
+    print(f"{held_out.sum()} of {len(labels)} training images are held out for development, and not trained on")
+    kept, dev = np.flatnonzero(~held_out), torch.from_numpy(np.flatnonzero(held_out)).to(part.images.device)
+    subset = replace(
+        part.subset, train_index=part.subset.train_index[kept], train_labels=labels[kept],
+        counts=np.bincount(labels[kept], minlength=len(class_counts)),
+    )
+    index = torch.from_numpy(kept).to(part.images.device)
+    left = TrainingPart(part.images[index], part.labels[index], subset, part.split)
+    return left, (part.images[dev], part.labels[dev])
 
 
 def augmentation(settings: Settings, part: TrainingPart):

@@ -1,21 +1,31 @@
-"""How every stage script starts: its errors are told in words, not as a traceback."""
+"""How every stage script starts: its errors are told in words, not as a traceback, and what it cost is noted."""
 
 import argparse
+import json
 import os
+import platform
 import sys
+import time
+from pathlib import Path
 from typing import Callable
+
+# Seconds and memory of each stage's last run: never a stage's output or dependency, since no two runs take the same.
+COST = Path(".cost")
+STAGES = ("check", "subsample", "base", "features", "retrain", "distill", "evaluate", "report")
 
 
 def run(main: Callable[[], None]) -> None:
     """Runs a stage's main; a wrong input ends it with the message and exit code 1 (LT_DEBUG=1 shows where it came from)."""
+    start = time.perf_counter()
     try:
         main()
+        write_cost(Path(sys.argv[0]).stem, sys.argv[1:], time.perf_counter() - start)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("LT_DEBUG"):
             raise
         sys.exit(f"\nerror: {str(error) or type(error).__name__}\n")
     except KeyboardInterrupt as error:
-        sys.exit(f"\n{error or 'stopped'}\n")
+        sys.exit(f"\n{str(error) or 'stopped; run the same command to continue'}\n")
 
 
 def arguments(doc: str, *names: str, seed: bool = True) -> argparse.Namespace:
@@ -26,3 +36,41 @@ def arguments(doc: str, *names: str, seed: bool = True) -> argparse.Namespace:
     if seed:
         parser.add_argument("--seed", type=int, required=True)
     return parser.parse_args()
+
+
+def write_cost(stage: str, arguments: list[str], seconds: float) -> None:
+    """Notes what a stage's run took in .cost/<stage>_<arguments>.json, which the report page reads; other commands note nothing.
+
+    Keys: stage, arguments, seconds of main (without the imports), peak_rss_mib and, after CUDA was used, peak_gpu_mib,
+    device, threads, python, torch. A cost that cannot be measured or written is left out: it never fails a stage.
+    """
+    if stage not in STAGES or os.environ.get("RANK", "0") != "0":
+        return
+    try:
+        cost = {"stage": stage, "arguments": arguments, "seconds": round(seconds, 3), **_memory_and_versions()}
+        name = "_".join([stage, *(argument.lstrip("-") for argument in arguments)])
+        COST.mkdir(exist_ok=True)
+        (COST / f"{name.replace(os.sep, '-')}.json").write_text(json.dumps(cost, indent=1) + "\n", encoding="utf-8")
+    except (ImportError, OSError, RuntimeError, ValueError, KeyError):
+        pass
+
+
+def _memory_and_versions() -> dict[str, str | float]:
+    found = {"peak_rss_mib": _peak_rss_mib(), "device": "cpu", "python": platform.python_version()}
+    torch = sys.modules.get("torch")
+    if torch:
+        found |= {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
+        if torch.cuda.is_initialized():
+            found |= {"device": torch.cuda.get_device_name(), "peak_gpu_mib": round(torch.cuda.max_memory_allocated() / 2**20)}
+    return found
+
+
+def _peak_rss_mib() -> int:
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Linux counts into ru_maxrss the process that started this one, which may be DVC; VmHWM is this process alone.
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) // 2**10
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10)

@@ -42,6 +42,23 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Training:
+    """What a method that trains the backbone gets besides its Inputs.
+
+    images (N, 3, H, W) uint8 and labels (N,) int64, on the device, in the order of Inputs.labels
+    base: the base model, an lt.classifier.Classifier on the device (a fresh copy: change it freely)
+    augment(images (B, 3, H, W) in [0, 1], keys (B,) int64) -> images: the augmentation that params.yaml names
+    origin: JSON values that tell these data, this augmentation and this base model from others, for lt.resume.State
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    base: nn.Module
+    augment: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    origin: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What a stage-2 method may look at.
 
@@ -51,7 +68,7 @@ class Inputs:
     new_head(name=None): a freshly initialised head, of the base head's kind or of lt/heads/<name>.py
     logit_prior (C,): class prior that the base model's raw logits embody
     seed: derive every generator from it, with lt.keys.generator(seed, "balms", ...)
-    open_training(): images, labels, backbone and train settings, for methods that train the backbone
+    open_training(): the Training, for methods that train the backbone; reads the images, which other methods need not wait for
     """
 
     views: np.ndarray
@@ -63,7 +80,7 @@ class Inputs:
     logit_prior: np.ndarray
     seed: int
     device: torch.device
-    open_training: Callable[[], Any] | None = None
+    open_training: Callable[[], Training] | None = None
 
 
 @dataclass
@@ -73,8 +90,10 @@ class Retrained:
     head: module features -> logits, made by Inputs.head or Inputs.new_head (its `.spec` says how to build it again)
     offset (C,): added to the head's logits; zeros if None    balanced_view: use head.balanced(features) instead of head(features)
     logit_prior (C,): class prior that the new logits embody (uniform for a balanced rule)
-    log: one dict of numbers per line of log.csv, the same keys in each    backbone: only if the method trained it
+    log: one dict of numbers per line of log.csv, the same keys in each
     arrays: further small arrays worth keeping, such as BALMS's sampling rates
+    backbone: only if the method trained it, with backbone_log, one dict per line of backbone_log.csv, and state, the
+        lt.resume.State of that training, to be cleared when the artifact is written
     """
 
     head: nn.Module
@@ -82,5 +101,7 @@ class Retrained:
     offset: np.ndarray | None = None
     balanced_view: bool = False
     log: list[dict[str, float]] = field(default_factory=list)
-    backbone: nn.Module | None = None
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    backbone: nn.Module | None = None
+    backbone_log: list[dict[str, float]] = field(default_factory=list)
+    state: Any | None = None

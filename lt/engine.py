@@ -5,17 +5,16 @@ momenta and log: a killed run continues from its last saved state and ends in th
 """
 
 import os
-import signal
 import time
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Callable
 
-import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from lt import keys, resume
+from lt import execution, keys, resume
 from lt.classifier import Classifier
 from lt.contracts import Mixed, Step
 from lt.params import Schedule
@@ -68,7 +67,8 @@ class Run:
 
     images (N, 3, H, W) uint8 and labels (N,) on the model's device    sampler: index batches into them
     augment(images, keys), mix(images, target, epoch, generator), weighting(step): plug-ins
-    dev_images, dev_labels: development set of meta-learned weightings, or None
+    dev_images, dev_labels: development set of meta-learned weightings, class by class, or None
+    state: where to save, or None    forward, optimizer, log, saved_at: filled in by train
     """
 
     model: Classifier
@@ -85,6 +85,8 @@ class Run:
     dev_images: torch.Tensor | None = None
     dev_labels: torch.Tensor | None = None
     state: resume.State | None = None
+    forward: execution.Forward | None = None
+    optimizer: torch.optim.SGD | None = None
     log: list[dict[str, float]] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
 
@@ -92,18 +94,23 @@ class Run:
 def train(run: Run) -> list[dict[str, float]]:
     """Trains run.model in place for run.schedule.epochs epochs; returns the log, one dict per epoch.
 
-    Raises TrainingError where the loss is NaN or infinite, naming epoch, batch and learning rate.
+    Raises TrainingError where the loss is NaN or infinite, naming epoch, batch and learning rate, and where an epoch has no
+    batch; ValueError where it is to be compiled and cannot be; KeyboardInterrupt on Ctrl-C, after the state is saved.
     """
-    optimizer = _optimizer(run)
-    epoch, first_step, losses = _restore(run, optimizer)
-    stop = _StopSignal()
-    with stop, tqdm(total=run.schedule.epochs, initial=epoch, desc=run.name, unit="epoch", disable=None) as bar:
-        while epoch < run.schedule.epochs:
-            losses = _train_epoch(run, optimizer, epoch, first_step, losses, stop)
-            _finish_epoch(run, epoch, losses)
-            bar.update()
-            bar.set_postfix(loss=f"{run.log[-1]['loss']:.3f}", accuracy=f"{run.log[-1]['accuracy']:.3f}")
-            epoch, first_step, losses = epoch + 1, 0, []
+    with execution.switches(run.schedule, run.images.device), resume.StopSignal() as stop:
+        run.forward = execution.Forward(run.model, run.schedule, run.images)
+        run.optimizer = _optimizer(run)
+        epoch, first_step, losses = _restore(run)
+        print(f"{run.name}: {execution.told(run.schedule, run.images)}")
+        with tqdm(total=run.schedule.epochs, initial=epoch, desc=run.name, unit="epoch", disable=None) as bar:
+            while epoch < run.schedule.epochs:
+                losses = _train_epoch(run, epoch, first_step, losses, stop)
+                _finish_epoch(run, epoch, losses)
+                bar.update()
+                bar.set_postfix(loss=f"{run.log[-1]['loss']:.3f}", accuracy=f"{run.log[-1]['accuracy']:.3f}")
+                epoch, first_step, losses = epoch + 1, 0, []
+    if not all(tensor.isfinite().all() for tensor in run.model.state_dict().values()):
+        raise _diverged(run, "a weight is NaN or infinite after the last step", epoch - 1)
     run.model.eval()
     return run.log
 
@@ -117,46 +124,48 @@ def _optimizer(run: Run) -> torch.optim.SGD:
     )
 
 
-def _train_epoch(run: Run, optimizer, epoch: int, first_step: int, losses: list[torch.Tensor], stop: "_StopSignal"):
+def _train_epoch(run: Run, epoch: int, first_step: int, losses: list[torch.Tensor], stop: resume.StopSignal) -> list[torch.Tensor]:
     lr = learning_rate(run.schedule, epoch)
-    for group in optimizer.param_groups:
+    for group in run.optimizer.param_groups:
         group["lr"] = lr
     if first_step == 0:
         run.objective.start_epoch(epoch, run.model, run.images, run.labels)
     batches = run.sampler.epoch(keys.generator(run.seed, "batches", epoch), epoch / run.schedule.epochs)
-    starts = np.cumsum([0, *map(len, batches)])
+    if not batches:
+        raise TrainingError(f"{run.name}: an epoch has no batch; got {len(run.labels)} images, batch_size {run.schedule.batch_size}")
+    sizes = [len(batch) for batch in batches]
+    starts = [0, *accumulate(sizes)]
+    batches = torch.cat(batches).to(run.images.device).split(sizes)  # one transfer per epoch
     run.model.train()
     for step in range(first_step, len(batches)):
-        losses.append(_train_step(run, optimizer, epoch, step, lr, batches[step], int(starts[step])))
-        if run.state and (stop.asked or time.monotonic() - run.saved_at > resume.SAVE_EVERY_S):
-            _save(run, optimizer, epoch, step + 1, losses)
-            run.saved_at = time.monotonic()
+        losses.append(_train_step(run, epoch, step, lr, batches[step], starts[step]))
+        stop.armed = True
+        if stop.asked or (run.state and time.monotonic() - run.saved_at > resume.SAVE_EVERY_S):
+            saved = _save(run, epoch, step + 1, losses)
         if stop.asked:
-            raise KeyboardInterrupt(f"stopped in epoch {epoch + 1}; the state is saved: run the same command to continue")
+            told = "the state is saved" if saved else "this state could not be saved"
+            raise KeyboardInterrupt(f"{run.name}: stopped in epoch {epoch + 1}; {told}; run the same command to continue")
     return losses
 
 
-def _train_step(run: Run, optimizer, epoch: int, step: int, lr: float, batch: torch.Tensor, start: int) -> torch.Tensor:
+def _train_step(run: Run, epoch: int, step: int, lr: float, batch: torch.Tensor, start: int) -> torch.Tensor:
     """One SGD step; returns (mean loss, number of right predictions, size) as a tensor: nothing waits for the device."""
-    device = run.images.device
-    batch = batch.to(device)
     target = run.labels[batch]
-    positions = torch.arange(start, start + len(batch), device=device)
+    positions = torch.arange(start, start + len(batch), device=batch.device)
     images = augmented(run.images[batch], run.augment, keys.derive(run.seed, "augment", epoch), positions)
-    generator = keys.generator(run.seed, "step", epoch, step, device=device)
+    generator = keys.generator(run.seed, "step", epoch, step, device=batch.device)
     mixed = run.mix(images, target, epoch, generator)
-    features = run.model.features(mixed.images)
-    logits = run.model.head(features)
+    features, logits = run.forward(mixed.images)
     per_example = run.objective(features, logits, mixed)
     weights = run.weighting(_weighting_step(run, epoch, step, lr, mixed, per_example, generator))
     loss = (weights * per_example).mean()
-    optimizer.zero_grad(set_to_none=True)
+    run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    optimizer.step()
+    run.optimizer.step()
     if hasattr(run.model.head, "observe"):
         run.model.head.observe(features.detach(), lr)
     right = (mean_over_experts(logits.detach()).argmax(1) == mixed.target_a).sum()
-    return torch.stack([loss.detach().double(), right.double(), torch.tensor(float(len(batch)), device=device).double()])
+    return torch.stack([loss.detach().double(), right.double(), torch.full_like(right, len(batch), dtype=torch.float64)])
 
 
 def augmented(images: torch.Tensor, augment: Callable, seed: int, positions: torch.Tensor) -> torch.Tensor:
@@ -178,7 +187,11 @@ def _weighting_step(run: Run, epoch: int, step: int, lr: float, mixed: Mixed, lo
     def dev_batch(size: int) -> tuple[torch.Tensor, torch.Tensor]:
         if run.dev_images is None:
             raise TrainingError("this weighting needs a development set, and none was carved; see its dev options in params.yaml")
-        chosen = torch.randint(len(run.dev_images), (size,), generator=generator, device=run.dev_images.device)
+        # A class, then an image of it; not by multinomial, which on a GPU is not deterministic.
+        counts = torch.bincount(run.dev_labels)
+        drawn = torch.rand(2, size, generator=generator, dtype=torch.float64, device=run.dev_labels.device)
+        classes = (drawn[0] * len(counts)).long()
+        chosen = counts.cumsum(0)[classes] - 1 - (drawn[1] * counts[classes]).long()
         positions = torch.arange(size, device=chosen.device)
         seed = keys.derive(run.seed, "augment dev", epoch, step)
         return augmented(run.dev_images[chosen], run.augment, seed, positions), run.dev_labels[chosen]
@@ -188,54 +201,53 @@ def _weighting_step(run: Run, epoch: int, step: int, lr: float, mixed: Mixed, lo
 
 def _finish_epoch(run: Run, epoch: int, losses: list[torch.Tensor]) -> None:
     """Adds the epoch to the log; TrainingError where a loss was not finite."""
-    lr = learning_rate(run.schedule, epoch)
-    table = torch.stack(losses).cpu()  # (steps, 3): mean loss, right predictions, examples
+    table = _finite(run, epoch, losses)
+    size = table[:, 2].sum()
+    row = {"epoch": epoch + 1, "lr": learning_rate(run.schedule, epoch)}
+    row |= {"loss": float((table[:, 0] * table[:, 2]).sum() / size), "accuracy": float(table[:, 1].sum() / size)}
+    run.log.append(row | run.objective.epoch_stats() | getattr(run.weighting, "epoch_stats", dict)())
+
+
+def _finite(run: Run, epoch: int, losses: list[torch.Tensor]) -> torch.Tensor:
+    """(steps, 3) on the CPU: mean loss, right predictions, examples; TrainingError where a loss is not finite."""
+    table = torch.stack(losses).cpu()
     broken = torch.nonzero(~torch.isfinite(table[:, 0]))
     if len(broken):
-        raise TrainingError(
-            f"{run.name}: the loss is {table[broken[0, 0], 0].item()} in epoch {epoch + 1}, batch {broken[0, 0].item() + 1}, at "
-            f"learning rate {lr:g}; try a lower lr, a longer warm-up or a larger batch; nothing was written"
-        )
-    size = table[:, 2].sum()
-    row = {"epoch": epoch + 1, "lr": lr, "loss": float((table[:, 0] * table[:, 2]).sum() / size), "accuracy": float(table[:, 1].sum() / size)}
-    run.log.append(row | run.objective.epoch_stats())
+        raise _diverged(run, f"the loss is {table[broken[0, 0], 0].item()} in batch {broken[0, 0].item() + 1}", epoch)
+    return table
 
 
-def _save(run: Run, optimizer, epoch: int, step: int, losses: list[torch.Tensor]) -> None:
-    if not all(torch.isfinite(torch.stack(losses)[:, 0])):
-        return  # the epoch will end in an error: keep the last good state
-    run.state.save({
-        "model": run.model.state_dict(), "objective": run.objective.state_dict(), "optimizer": optimizer.state_dict(),
-        "epoch": epoch, "step": step, "losses": torch.stack(losses), "log": run.log,
-    })
+def _diverged(run: Run, what: str, epoch: int) -> TrainingError:
+    return TrainingError(
+        f"{run.name}: {what} of epoch {epoch + 1}, at learning rate {learning_rate(run.schedule, epoch):g}; try a lower lr, "
+        f"a longer warm-up or a larger batch_size; nothing was written"
+    )
 
 
-def _restore(run: Run, optimizer) -> tuple[int, int, list[torch.Tensor]]:
+def _modules(run: Run) -> dict[str, nn.Module]:
+    """Everything that changes in training, besides the momenta and the log."""
+    parts = {"model": run.model, "objective": run.objective, "weighting": run.weighting}
+    return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+
+
+def _save(run: Run, epoch: int, step: int, losses: list[torch.Tensor]) -> bool:
+    """Saves the state after `step` steps of the epoch, if it is to be saved; TrainingError where a loss was not finite."""
+    table = _finite(run, epoch, losses)
+    parts = {name: part.state_dict() for name, part in _modules(run).items()}
+    place = {"epoch": epoch, "step": step, "losses": table, "log": run.log}
+    saved = bool(run.state) and run.state.save({**parts, "optimizer": run.optimizer.state_dict(), **place})
+    run.saved_at = time.monotonic()
+    return saved
+
+
+def _restore(run: Run) -> tuple[int, int, list[torch.Tensor]]:
+    """Continues from the saved state, if there is one: the epoch, the number of its steps that are done, and what they gave."""
     saved = run.state.read() if run.state else None
     if saved is None:
         return 0, 0, []
-    run.model.load_state_dict(saved["model"])
-    run.objective.load_state_dict(saved["objective"])
-    optimizer.load_state_dict(saved["optimizer"])
+    for name, part in _modules(run).items():
+        part.load_state_dict(saved[name])
+    run.optimizer.load_state_dict(saved["optimizer"])
     run.log[:] = saved["log"]
     print(f"{run.name}: continues in epoch {saved['epoch'] + 1} from {os.path.relpath(run.state.path)}")
     return saved["epoch"], saved["step"], list(saved["losses"].to(run.images.device).unbind(0))
-
-
-class _StopSignal:
-    """Turns Ctrl-C and SIGTERM into a flag that is looked at between two steps, so that the saved state is whole."""
-
-    asked = False
-
-    def __enter__(self):
-        self._old = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _ask(self, number, frame):
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __exit__(self, *exception):
-        for number, handler in self._old.items():
-            signal.signal(number, handler)

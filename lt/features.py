@@ -1,19 +1,21 @@
 """Feature extraction: K augmented views and one clean view of the training part, and the test part, from a trained backbone."""
 
 import itertools
+import tempfile
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 import torch
 from torch import nn
 
-from lt import artifacts, keys
-from lt.base import TrainingPart, to_device
+from lt import artifacts, keys, resume
+from lt.base import TrainingPart, augmentation, to_device
 from lt.classifier import Classifier, build_head, read_classifier
-from lt.contracts import Inputs
+from lt.contracts import Inputs, Training
 from lt.data import Split
 from lt.engine import augmented
-from lt.params import Features
+from lt.params import AXES, Features, Settings
 from lt.subset import Subset
 
 
@@ -29,21 +31,35 @@ def extract(model: Classifier, part: TrainingPart, test: Split, augment, setting
         artifacts.write_weights(folder / "backbone.safetensors", model.backbone)
     model.eval()
     size, dtype = settings.batch_size, np.dtype(settings.dtype)
-    clean = _features(model, part.images, size, dtype)
+    clean = features_of(model, part.images, size, dtype)
     artifacts.write_array(folder / "clean.npy", clean)
     views = np.lib.format.open_memmap(folder / "views.npy", mode="w+", dtype=dtype, shape=(settings.views, *clean.shape))
-    for view in range(settings.views):
-        _features(model, part.images, size, dtype, lambda images, start: augmented(
-            images, augment, keys.derive(seed, "view", view), torch.arange(start, start + len(images), device=images.device)), out=views[view])
+    fill_views(views, model, part.images, augment, size, seed)
     views.flush()
     test_images = to_device(test.read(np.arange(len(test.labels))), part.images.device)
-    test_features = _features(model, test_images, size, dtype)
+    test_features = features_of(model, test_images, size, dtype)
     artifacts.write_array(folder / "test.npy", test_features)
     artifacts.write_array(folder / "test_logits.npy", apply_head(model.head, test_features, part.images.device))
 
 
+def fill_views(views: np.ndarray, model: Classifier, images: torch.Tensor, augment, size: int, seed: int) -> None:
+    """Writes features of augmented images into views (K, N, ..), in batches of `size`; see extract."""
+    for number, view in enumerate(views):
+        key = keys.derive(seed, "view", number)
+        features_of(model, images, size, view.dtype, lambda batch, start: augmented(
+            batch, augment, key, torch.arange(start, start + len(batch), device=batch.device)), out=view)
+
+
+def temporary_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array in an unnamed file, which goes with the array: for views that are too many for memory."""
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype, mode="w+", shape=shape)
+
+
 @torch.no_grad()
-def _features(model: Classifier, images: torch.Tensor, size: int, dtype: np.dtype, prepare=None, out: np.ndarray | None = None) -> np.ndarray:
+def features_of(
+    model: Classifier, images: torch.Tensor, size: int, dtype: np.dtype, prepare: Callable | None = None, out: np.ndarray | None = None
+) -> np.ndarray:
     """Features of uint8 images (N, 3, H, W) in batches; `prepare(batch, start)` gives the float images, plain scaling if None."""
     for start in range(0, len(images), size):
         batch = images[start : start + size]
@@ -83,7 +99,7 @@ def recalibrate(model: Classifier, part: TrainingPart, augment, batch_size: int,
     model.eval()
 
 
-def read_inputs(subset: Subset, seed: int, device: torch.device, open_training) -> Inputs:
+def read_inputs(subset: Subset, seed: int, device: torch.device, open_training: Callable[[], Training]) -> Inputs:
     """What a stage-2 method gets: the cached features of one seed, the base head, and a way to make new heads."""
     folder = artifacts.stage_dir("features", seed)
     base, row = read_classifier(artifacts.stage_dir("base", seed))
@@ -104,3 +120,12 @@ def read_inputs(subset: Subset, seed: int, device: torch.device, open_training) 
         views, clean, subset.train_labels, subset.counts, base.head.to(device), new_head, np.array(row["logit_prior"]), seed, device,
         open_training,
     )
+
+
+def training_inputs(settings: Settings, part: TrainingPart, seed: int) -> Training:
+    """What a method that trains the backbone gets besides: the images, the base model of this seed, the augmentation."""
+    base, _ = read_classifier(artifacts.stage_dir("base", seed))
+    named = {axis: getattr(settings, axis) for axis in ("dataset", "augment")}
+    chosen = {axis: [name, settings.options(AXES[axis], name)] for axis, name in named.items()}
+    origin = {"subset": [part.subset.sha256, part.subset.raw_sha256], "base": resume.digest(base), **chosen}
+    return Training(part.images, part.labels, base.to(part.images.device), augmentation(settings, part), origin)

@@ -14,3 +14,16 @@ def random_crop(images: torch.Tensor, draws: torch.Tensor, pad: int) -> torch.Te
 def random_flip(images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     """Mirrors left and right where draws (B,) are below 1/2."""
     return torch.where(draws.view(-1, 1, 1, 1) < 0.5, images.flip(3), images)
+
+
+def cutout(images: torch.Tensor, draws: torch.Tensor, size: int) -> torch.Tensor:
+    """Blackens a square of `size` pixels around a random pixel, cut off at the border: draws (B, 2) place its centre.
+
+    Source: DeVries and Taylor 2017, Improved Regularization of Convolutional Neural Networks with Cutout.
+    """
+    height, width = images.shape[2:]
+    top, left = (draws[:, 0] * height).long() - size // 2, (draws[:, 1] * width).long() - size // 2
+    rows = torch.arange(height, device=images.device) - top.view(-1, 1)
+    columns = torch.arange(width, device=images.device) - left.view(-1, 1)
+    hole = ((rows >= 0) & (rows < size)).unsqueeze(2) & ((columns >= 0) & (columns < size)).unsqueeze(1)
+    return images.masked_fill(hole.unsqueeze(1), 0.0)

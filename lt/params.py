@@ -36,7 +36,7 @@ class Subset(Block):
 
 
 class Schedule(Block):
-    """SGD and its learning rate, by epoch."""
+    """SGD, its learning rate by epoch, and how the network runs (lt/execution.py)."""
 
     epochs: Count
     batch_size: Count
@@ -49,6 +49,9 @@ class Schedule(Block):
     warmup_from: Fraction
     milestones: list[Index]
     gamma: Fraction
+    compile: Literal["auto", "on", "off"] = "auto"
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    deterministic: bool = False
 
 
 class Train(Schedule):

@@ -1,24 +1,34 @@
 """Training states outside the stages' outputs, so that a killed run continues and ends in the same bytes."""
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import platform
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lt.execution import can_compile
+
 SAVE_EVERY_S = float(os.environ.get("LT_SAVE_EVERY_S", "60"))
+# States of the same training under other settings: another experiment may be running, or be taken up again.
+OTHERS_KEPT = 2
 
 
 def fingerprint(parts: dict[str, Any]) -> str:
-    """Hash of everything a training depends on: `parts` (JSON values), the code, versions, threads."""
+    """Hash of everything a training depends on: `parts` (JSON values), the code, versions, threads, processor, compiler."""
     code = Path(__file__).parent
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    machine = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), gpu, can_compile()]
     facts = {
         "parts": parts,
         "code": {str(path.relative_to(code)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code.rglob("*.py"))},
-        "versions": [torch.__version__, platform.machine(), torch.get_num_threads(), torch.cuda.is_available()],
+        "machine": [str(torch.__version__), *machine],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -32,39 +42,91 @@ def digest(module: torch.nn.Module) -> str:
 
 
 class State:
-    """One training's state file, .resume/<name>-<fingerprint>.pt under the project's root; replaced atomically."""
+    """One training's state file, .resume/<name>-<fingerprint>.pt under the project's root; replaced atomically.
+
+    The file is the sha256 of what follows, and then what torch.save writes, which has no check of its own.
+    """
 
     def __init__(self, name: str, parts: dict[str, Any]):
-        folder = Path(os.environ.get("DVC_ROOT", ".")) / ".resume"
-        self.path = folder / f"{name}-{fingerprint(parts)}.pt"
-        for stale in folder.glob(f"{name}-*"):  # one state per training: states of other settings go
-            if stale != self.path:
-                stale.unlink(missing_ok=True)
+        self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".resume"
+        self.path = self.folder / f"{name}-{fingerprint(parts)}.pt"
+        self._remove_stale(name)
+
+    def _remove_stale(self, name: str) -> None:
+        """Removes half-written files of this state, and all but the newest OTHERS_KEPT of the same name."""
+        others = []
+        for path in self.folder.glob(f"{name}-*"):
+            if path.name.startswith(f"{self.path.stem}.") and path != self.path:
+                path.unlink(missing_ok=True)
+            elif path != self.path:
+                with contextlib.suppress(FileNotFoundError):  # a run of those settings may just have ended
+                    others.append((path.stat().st_mtime_ns, path))
+        for _, path in sorted(others)[:-OTHERS_KEPT]:
+            path.unlink(missing_ok=True)
 
     def read(self) -> dict[str, Any] | None:
         """The last saved state, or None; a file that cannot be read is as good as none."""
         try:
-            return torch.load(self.path, map_location="cpu", weights_only=True)
+            content = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        except Exception as error:  # torch raises many kinds for a damaged file
-            print(f"{self.path} cannot be read ({error}); training starts from the beginning")
+        except OSError as error:
+            print(f"{self.path} cannot be read ({error.strerror}); training starts from the beginning")
             return None
+        if hashlib.sha256(memoryview(content)[32:]).digest() != content[:32]:
+            print(f"{self.path} is damaged; training starts from the beginning")
+            return None
+        return torch.load(io.BytesIO(memoryview(content)[32:]), map_location="cpu", weights_only=True)
 
-    def save(self, content: dict[str, Any]) -> None:
-        """Replaces the state; a kill or a full disk while writing leaves the old one."""
-        part = self.path.with_suffix(".part")
+    def save(self, content: dict[str, Any]) -> bool:
+        """Replaces the state; a kill or a full disk while writing leaves the old one. Returns whether it was written."""
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        part = self.path.with_suffix(f".{os.getpid()}.part")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             with open(part, "wb") as file:
-                torch.save(content, file)
+                file.write(hashlib.sha256(buffer.getbuffer()).digest())
+                file.write(buffer.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, self.path)
-        except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
-            print(f"could not save the training state {self.path} ({error}); training goes on, the last saved state is kept")
+            return True
+        except OSError as error:
+            print(f"could not save the training state {self.path} ({error.strerror}); training goes on, the last saved state is kept")
+            return False
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
 
     def clear(self) -> None:
         """Removes the state after success."""
         self.path.unlink(missing_ok=True)
+
+
+class StopSignal:
+    """Turns Ctrl-C and SIGTERM into a flag that is looked at between two steps, so that the saved state is whole.
+
+    A second signal, and one before `armed` is set, ends the run at once: the state of the last save, if any, is whole.
+    """
+
+    def __init__(self):
+        self.asked = False
+        self.armed = False
+        self._old = {}
+
+    def __enter__(self) -> "StopSignal":
+        if threading.current_thread() is threading.main_thread():  # Python sets handlers in the main thread only
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell's background jobs
+                    self._old[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number, frame) -> None:
+        if self.asked or not self.armed:
+            raise KeyboardInterrupt("stopped; run the same command to continue from the last saved state, if there is one")
+        self.asked = True
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)

@@ -98,9 +98,11 @@ def descend(
     momentum: float,
     weight_decay: float,
     nesterov: bool,
+    decay: bool = True,
     columns: Callable[[], dict[str, float]] = dict,
 ) -> list[dict[str, float]]:
-    """Calls step(optimizer) `steps` times; step t of T runs at lr * (1 + cos(pi t / T)) / 2, so that none is wasted on lr 0.
+    """Calls step(optimizer) `steps` times; step t of T runs at lr * (1 + cos(pi t / T)) / 2, so that none is wasted on lr 0,
+    or at lr throughout without `decay`.
 
     Trains those of the head's parameters that require a gradient, in place. A head that keeps running state observes each batch.
 
@@ -113,7 +115,7 @@ def descend(
     log, since = [], []
     head.train()
     for number in range(steps):
-        optimizer.param_groups[0]["lr"] = rate = lr * (1 + math.cos(math.pi * number / steps)) / 2
+        optimizer.param_groups[0]["lr"] = rate = lr * (1 + math.cos(math.pi * number / steps)) / 2 if decay else lr
         outcome = step(optimizer)
         if hasattr(head, "observe"):
             head.observe(outcome.features, rate)

@@ -1,13 +1,13 @@
-"""Re-trains the classifier of one seed with one method, on cached features.
+"""Re-trains the classifier of one seed with one method, on cached features; a few methods train the backbone as well.
 
 python -m stages.retrain balms --seed 0
 """
 
 from lt import artifacts, params
-from lt.base import device, training_part
-from lt.classifier import DecisionRule, write_rule
+from lt.base import device, predict, training_part
+from lt.classifier import Classifier, DecisionRule, write_rule
 from lt.command import arguments, run
-from lt.features import apply_head, read_inputs
+from lt.features import apply_head, read_inputs, training_inputs
 from lt.index import open_dataset
 from lt.load import load
 from lt.subset import read_subset
@@ -17,18 +17,30 @@ def main() -> None:
     args = arguments(__doc__, "method")
     settings = params.load()
     subset = read_subset()
-    inputs = read_inputs(subset, args.seed, device(), lambda: training_part(open_dataset(settings, "train"), subset, device()))
-    test = artifacts.read_array(artifacts.stage_dir("features", args.seed) / "test.npy", dtype="float")
 
+    def open_training():
+        return training_inputs(settings, training_part(open_dataset(settings, "train"), subset, device()), args.seed)
+
+    inputs = read_inputs(subset, args.seed, device(), open_training)
     result = load("methods", args.method)(inputs, **settings.options("methods", args.method))
 
     rule = DecisionRule(result.head, result.offset, result.balanced_view, len(subset.counts)).to(inputs.device)
+    if result.backbone is None:
+        test = artifacts.read_array(artifacts.stage_dir("features", args.seed) / "test.npy", dtype="float")
+        logits = apply_head(rule, test, inputs.device)
+    else:
+        model = Classifier(result.backbone, rule, subset.mean, subset.std).to(inputs.device)
+        logits = predict(model, open_dataset(settings, "test", check="none"), inputs.device)
     with artifacts.writing(artifacts.stage_dir("retrain", args.method, args.seed)) as folder:
         write_rule(folder, rule, result.logit_prior, result.backbone)
         artifacts.write_log(folder / "log.csv", result.log)
         for name, array in result.arrays.items():
             artifacts.write_array(folder / f"{name}.npy", array)
-        artifacts.write_array(folder / "test_logits.npy", apply_head(rule, test, inputs.device))
+        if result.backbone is not None:
+            artifacts.write_log(folder / "backbone_log.csv", result.backbone_log)
+        artifacts.write_array(folder / "test_logits.npy", logits)
+    if result.state is not None:
+        result.state.clear()
 
 
 if __name__ == "__main__":

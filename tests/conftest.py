@@ -1,5 +1,6 @@
 """A copy of the project in a temporary folder, with params small enough for tests."""
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -92,6 +93,32 @@ def project(tmp_path_factory):
     project.git("add", "-A")
     project.git("commit", "-qm", "start")
     return project
+
+
+@pytest.fixture(scope="module")
+def stages_in(tmp_path_factory):
+    """stages_in(changes, *commands): sets params, runs stages such as 'retrain pc --seed 0' in this process, gives the folder.
+
+    Calls of one module share their folder. The working folder is back in place afterwards.
+    """
+    folder = tmp_path_factory.mktemp("stages")
+    (folder / "data").mkdir()
+    for source in (ROOT / "params.yaml", *(ROOT / "data").glob("*.json")):
+        shutil.copy(source, folder / source.relative_to(ROOT))
+    Project(folder).set(TINY)
+
+    def run(changes: dict, *commands: str) -> Path:
+        Project(folder).set(changes)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.delenv("DVC_ROOT", raising=False)
+            for command in commands:
+                name, *arguments = command.split()
+                patch.setattr(sys, "argv", [name, *arguments])
+                importlib.import_module(f"stages.{name}").main()
+        return folder
+
+    return run
 
 
 @pytest.fixture

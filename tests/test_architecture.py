@@ -14,12 +14,15 @@ ROOT = Path(__file__).parent.parent
 SHARED = {"contracts", "counts", "data", "keys", "options"}
 # What a kind of plug-in may import from lt, besides SHARED.
 ALLOWED = {
-    "augments": {"image_ops"},
+    "augments": {"image_ops", "policies"},
     "datasets": set(),
     "heads": set(),
     "losses": {"loss"},
-    "methods": {"base", "classifier", "engine", "features", "heads", "losses", "retraining"},
-    "mixes": set(),
+    "methods": {
+        "base", "classifier", "decoupling", "engine", "features", "heads", "losses",
+        "mixes", "params", "resume", "retraining", "robust_loss", "samplers", "weightings",
+    },
+    "mixes": {"mixing"},
     "models": {"resnet"},
     "samplers": set(),
     "weightings": set(),

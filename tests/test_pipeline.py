@@ -79,7 +79,7 @@ def test_another_loss_re_runs_from_base_on_and_going_back_trains_nothing(restore
     done = experiment(restored, "-S", "loss=bayias", "-n", "bayias")
     assert {"base@0", "features@0", "retrain@balms-0", "distill@pc-0", "report"} <= executed(done)
     assert "subsample" not in executed(done)
-    diff = json.loads(restored.dvc("metrics", "diff", "bayias", "--json").stdout)["diff"]["results/metrics.json"]
+    diff = json.loads(restored.dvc("metrics", "diff", "HEAD", "bayias", "--all", "--json").stdout)["results/metrics.json"]
     assert {"top1", "balanced", "head", "mid", "tail", "nll", "ece", "loss"} <= diff.keys()
     base, pc = (json.loads((restored.folder / f"results/methods/{row}.json").read_text()) for row in ("base", "pc"))
     assert {key: base[key] for key in ("top1", "nll", "ece")} == {key: pc[key] for key in ("top1", "nll", "ece")}
@@ -90,7 +90,7 @@ def test_another_loss_re_runs_from_base_on_and_going_back_trains_nothing(restore
 def test_another_reported_row_trains_nothing(restored):
     for row in ("balms", "crt"):
         assert executed(experiment(restored, "-S", f"report.row={row}", "-n", row)) <= {"check", "report"}
-    diff = json.loads(restored.dvc("metrics", "diff", "crt", "balms", "--json").stdout)["diff"]["results/metrics.json"]
+    diff = json.loads(restored.dvc("metrics", "diff", "crt", "balms", "--json").stdout)["results/metrics.json"]
     assert diff["row"] == {"old": "crt", "new": "balms"}
 
 

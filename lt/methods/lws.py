@@ -1,26 +1,13 @@
 """LWS, learnable weight scaling: one factor per class on the logits of the frozen base head."""
 
 import numpy as np
-import torch
-from torch import nn
 
 from lt import keys
 from lt.contracts import Inputs, Retrained
+from lt.decoupling import Scaled
 from lt.losses import ce
 from lt.options import Count, Fraction, NonNegative, Positive
-from lt.retraining import ClassPool, FeatureBank, dtype_of, fit_head, linear_parts
-
-
-class Scaled(nn.Module):
-    """scales * head(features), with the head frozen: one factor per class, shared by experts."""
-
-    def __init__(self, head: nn.Module, num_classes: int):
-        super().__init__()
-        self.head = head.requires_grad_(False)
-        self.scales = nn.Parameter(torch.ones(num_classes, dtype=dtype_of(head), device=next(head.parameters()).device))
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.scales * self.head(features)
+from lt.retraining import ClassPool, FeatureBank, dtype_of, fit_head
 
 
 def fit(
@@ -42,24 +29,12 @@ def fit(
     raises ValueError where the base head is not linear    (source: Kang et al. 2020, Decoupling, section 4.3)
     """
     generator = keys.generator(inputs.seed, "lws")
-    head = inputs.head.to(inputs.device)
-    parts = linear_parts(head, "lws")
-    scaled = Scaled(head, len(inputs.counts))
+    scaled = Scaled(inputs.head.to(inputs.device), len(inputs.counts), "lws")
     pool = ClassPool(inputs.labels, len(inputs.counts))
-
-    def columns() -> dict[str, float]:
-        scales = scaled.scales.detach()
-        return {"scale_mean": scales.mean().item(), "scale_min": scales.min().item(), "scale_max": scales.max().item()}
-
     log = fit_head(
-        scaled, ce.make(inputs.counts).to(inputs.device), FeatureBank(inputs, dtype_of(head)),
+        scaled, ce.make(inputs.counts).to(inputs.device), FeatureBank(inputs, dtype_of(scaled)),
         lambda: pool.draw_balanced(batch_size, generator), generator,
-        steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, columns=columns,
+        steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, columns=scaled.columns,
     )
-    scales = scaled.scales.detach()
-    for part in parts:
-        part.weight.mul_(scales[:, None])
-        if part.bias is not None:
-            part.bias.mul_(scales)
     uniform = np.full(len(inputs.counts), 1 / len(inputs.counts))
-    return Retrained(head.requires_grad_(True), logit_prior=uniform, log=log, arrays={"scales": scales.cpu().numpy()})
+    return Retrained(scaled.folded(), logit_prior=uniform, log=log, arrays={"scales": scaled.scales.detach().cpu().numpy()})

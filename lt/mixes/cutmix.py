@@ -1,0 +1,46 @@
+"""CutMix: a box of each image is replaced by that of another one of its batch."""
+
+import torch
+
+from lt.contracts import Mixed
+from lt.mixing import beta
+from lt.options import Fraction, Positive
+
+
+def make(counts, *, alpha: Positive = 1.0, probability: Fraction = 0.5):
+    """Gives f(images (B, 3, H, W), target (B,), epoch, generator) -> Mixed; every image has a box and a lam of its own.
+
+    The box is sqrt(1 - lam) of the image's height and width, with lam ~ Beta(alpha, alpha), around a random pixel, cut off at
+    the border; lam then becomes the share of pixels outside it. The other image comes from a random permutation of the batch.
+
+    probability: share of images that get a box at all; published for CIFAR: 0.5
+    (source: Yun et al. 2019, CutMix; there one box, and one choice whether to cut, for the whole batch)
+    """
+
+    def mix(images: torch.Tensor, target: torch.Tensor, epoch: int, generator: torch.Generator) -> Mixed:
+        partner = torch.randperm(len(target), generator=generator, device=images.device)
+        lam = beta(alpha, len(target), generator)
+        chance, *centre = torch.rand(3, len(target), generator=generator, dtype=torch.float64, device=images.device)
+        lam = torch.where(chance < probability, lam, 1.0)
+        inside = boxes(lam, torch.stack(centre, dim=1), *images.shape[2:])
+        outside = 1 - inside.double().mean(dim=(1, 2))
+        mixed = torch.where(inside.unsqueeze(1), images[partner], images)
+        return Mixed(mixed, target, target[partner], outside.to(images.dtype))
+
+    return mix
+
+
+def boxes(lam: torch.Tensor, centre: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Masks of the boxes: lam (B,), centre (B, 2) in [0, 1) as shares of height and width -> (B, height, width) bool.
+
+    A box has floor(height * sqrt(1 - lam)) rows, rounded down to an even number, and columns alike: half on each side of the
+    centre pixel's upper left corner.
+    """
+
+    def covered(length: int, middle: torch.Tensor) -> torch.Tensor:
+        half = (length * (1 - lam).sqrt()).long() // 2
+        place = torch.arange(length, device=lam.device)
+        middle = (middle * length).long()
+        return (place >= (middle - half).unsqueeze(1)) & (place < (middle + half).unsqueeze(1))
+
+    return covered(height, centre[:, 0]).unsqueeze(2) & covered(width, centre[:, 1]).unsqueeze(1)

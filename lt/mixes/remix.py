@@ -1,0 +1,52 @@
+"""Remix: mixup whose label leans to the rarer of the two classes."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from lt.contracts import Mixed
+from lt.counts import prior
+from lt.mixing import blend, factors
+from lt.options import Fraction, Positive
+
+
+def make(
+    counts: np.ndarray,
+    *,
+    alpha: Positive = 1.0,
+    kappa: Positive = 3.0,
+    tau: Fraction = 0.5,
+    lam_per: Literal["batch", "example"] = "batch",
+):
+    """Gives f(images (B, 3, H, W), target (B,), epoch, generator) -> Mixed: images as in mixup, lam from label_factor.
+
+    alpha: images are blended by Beta(alpha, alpha)    lam_per: one draw for the whole batch, or one per example
+    kappa: how many times larger a class must be to give way    tau: share of its image below which it does; 0 is mixup
+    raises ValueError where kappa is below 1, or a class has no example
+    (source: Chou et al. 2020, Remix: Rebalanced Mixup)
+    """
+    if kappa < 1:
+        raise ValueError(f"remix.kappa: got {kappa}, expected at least 1: a ratio of the larger to the smaller class")
+    prior(counts)  # refuses empty classes
+    class_counts = torch.as_tensor(np.asarray(counts), dtype=torch.float64)
+
+    def mix(images: torch.Tensor, target: torch.Tensor, epoch: int, generator: torch.Generator) -> Mixed:
+        partner = torch.randperm(len(target), generator=generator, device=images.device)
+        lam = factors(alpha, len(target), lam_per, generator)
+        own = class_counts.to(target.device)[target]
+        label = label_factor(own, own[partner], lam, kappa, tau)
+        return Mixed(blend(images, partner, lam), target, target[partner], label.to(images.dtype))
+
+    return mix
+
+
+def label_factor(own: torch.Tensor, partner: torch.Tensor, lam: torch.Tensor, kappa: float, tau: float) -> torch.Tensor:
+    """Weight of the own label: 0 where n_i / n_j >= kappa and lam < tau; 1 where n_i / n_j <= 1 / kappa and 1 - lam < tau; else lam.
+
+    own, partner: class counts n_i, n_j of the two images    all (B,)
+    (source: Chou et al. 2020, Remix: Rebalanced Mixup)
+    """
+    to_partner = (own >= kappa * partner) & (lam < tau)
+    to_own = (partner >= kappa * own) & (1 - lam < tau)
+    return torch.where(to_partner, 0.0, torch.where(to_own, 1.0, lam))

@@ -1,0 +1,162 @@
+"""The section on confusions: which classes are taken for which, by base and by the reported row, with test images."""
+
+import base64
+import struct
+import zlib
+from dataclasses import dataclass
+from html import escape
+from itertools import zip_longest
+
+import numpy as np
+
+from lt import artifacts
+from lt.data import Split
+from lt.index import open_dataset
+from lt.metrics import check_logits, predict
+from lt.page.parts import absent, figure, grid, percent
+from lt.page.sources import Sources
+
+PAIRS = 4  # of each row
+EXAMPLES = 5  # images of a pair
+LARGEST_IMAGE = 96  # pixels
+CLASSES = 10  # of the matrices
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a row says of the test images.
+
+    predicted (seeds, N)    shares (C, C): of the test images of a class (row), those predicted as each class, mean over seeds
+    """
+
+    predicted: np.ndarray
+    shares: np.ndarray
+
+
+def section(sources: Sources) -> str:
+    """The pairs that the reported row and base confuse most, with images; and the matrices of the classes in them."""
+    names = [row for row in ("base", sources.reported) if row in sources.rows]
+    judged = {row: found for row in names if (found := read_judged(sources, row))}
+    if sources.subset is None or not judged:
+        return absent("The test logits are not on this machine.", "dvc repro")
+    test, problem = _open_test(sources)
+    chosen: dict[str, list[tuple[int, int]]] = {}
+    for row in reversed(judged):
+        taken = [pair for pairs in chosen.values() for pair in pairs]
+        chosen[row] = [pair for pair in worst_pairs(judged[row].shares) if pair not in taken][:PAIRS]
+    most = max((judged[row].shares[pair] for row in judged for pairs in chosen.values() for pair in pairs), default=1)
+    parts = []
+    for row, pairs in chosen.items():
+        if pairs:
+            cards = "".join(_card(sources, pair, row, judged, test, most) for pair in pairs)
+            again = ", beside those above" if parts else ""
+            parts.append(f'<h3>What {escape(row)} confuses most{again}</h3><div class="panels cards">{cards}</div>')
+    if problem:
+        parts.append(f'<p class="absent">No example images: {escape(problem)}</p>')
+    return "".join(parts) + _matrices(sources, judged, matrix_classes(sources.subset.counts, list(chosen.values())))
+
+
+def read_judged(sources: Sources, row: str) -> Judged | None:
+    """Predictions of a row's seeds, from its test logits; None where no seed has any."""
+    labels, classes = sources.subset.test_labels if sources.subset else None, sources.subset.classes if sources.subset else ()
+    paths = [paths[0] for paths in sources.row_files(row, "test_logits.npy").values()]
+    if labels is None or not paths:
+        return None
+    predicted = []
+    for path in paths:
+        logits = artifacts.read_array(path, dtype="float", mmap=True)
+        check_logits(logits, labels, len(classes), str(path))
+        predicted.append(predict(logits))
+    cells = np.zeros((len(classes), len(classes)))
+    for one in predicted:
+        np.add.at(cells, (labels, one), 1 / len(predicted))
+    tested = np.maximum(np.bincount(labels, minlength=len(classes)), 1)
+    return Judged(np.stack(predicted), cells / tested[:, None])
+
+
+def worst_pairs(shares: np.ndarray) -> list[tuple[int, int]]:
+    """(true, predicted) with true != predicted, the largest share first, without those that never occur; ties by class number."""
+    wrong = shares * (1 - np.eye(len(shares)))
+    order = np.argsort(-wrong, axis=None, kind="stable")[: 2 * PAIRS + len(shares)]
+    found = [divmod(int(cell), len(shares)) for cell in order]
+    return [(true, predicted) for true, predicted in found if wrong[true, predicted] > 0]
+
+
+def _open_test(sources: Sources) -> tuple[Split | None, str]:
+    """The test images; None and why where they cannot be had, which is no reason to show nothing."""
+    try:
+        test = open_dataset(sources.settings, "test", check="none")
+    except (ValueError, OSError, ImportError) as error:
+        return None, str(error)
+    if not np.array_equal(test.labels, sources.subset.test_labels):
+        return None, "the test images are not those that the logits were made of; run dvc repro."
+    return test, ""
+
+
+def _card(sources: Sources, pair: tuple[int, int], row: str, judged: dict[str, Judged], test: Split | None, most: float) -> str:
+    """One pair: its share in each row, as bars of which `most` is the longest, and images that the first seed of `row` gets wrong so."""
+    true, predicted = pair
+    classes, counts = sources.subset.classes, sources.subset.counts
+    bars = "".join(
+        f'<li class="{sources.css[name]}"><b>{escape(name)}</b><span class="track"><i class="bar" style="left:0;'
+        f'right:{100 - 100 * found.shares[pair] / most:.1f}%"></i></span><span class="value">{percent(found.shares[pair], 0)} %</span></li>'
+        for name, found in judged.items()
+    )
+    images = ""
+    if test is not None:
+        chosen = np.flatnonzero((test.labels == true) & (judged[row].predicted[0] == predicted))[:EXAMPLES]
+        alt = f"a test image of {classes[true]} taken for {classes[predicted]}"
+        images = "".join(f'<img alt="{escape(alt)}" src="{data_uri(image)}">' for image in test.read(chosen))
+        images = f'<div class="images">{images}</div>' if images else ""
+    title = f"{classes[true]} taken for {classes[predicted]}"
+    note = f"{counts[true]:,} and {counts[predicted]:,} training images"
+    return figure(title, f'<ul class="dots">{bars}</ul>{images}', note, heading="h4")
+
+
+def data_uri(image: np.ndarray) -> str:
+    """An image as a PNG in a data URI: (H, W, 3) uint8; sides above 96 pixels are shrunk by a whole factor, by block means."""
+    factor = -(-max(image.shape[:2]) // LARGEST_IMAGE)
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
+    pixels = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+    # Each line of pixels starts with its filter: 0, none.
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1).tobytes()
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines, 9)) + chunk(b"IEND", b"")
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def matrix_classes(counts: np.ndarray, lists: list[list[tuple[int, int]]]) -> list[int]:
+    """Classes of the matrices, from head to tail: all where they are at most 10, else those of the first pairs of each list."""
+    found = list(range(len(counts))) if len(counts) <= CLASSES else []
+    for pairs in zip_longest(*lists):
+        for pair in filter(None, pairs):
+            more = [c for c in pair if c not in found]
+            found += more if len(found) + len(more) <= CLASSES else []
+    return sorted(found, key=lambda c: -counts[c])
+
+
+def _matrices(sources: Sources, judged: dict[str, Judged], shown: list[int]) -> str:
+    """Confusion matrices of some classes."""
+    classes = sources.subset.classes
+    head = "".join(f'<th scope="col"><span>{escape(classes[c])}</span></th>' for c in shown)
+    figures = []
+    for row, found in judged.items():
+        body = []
+        for true in shown:
+            cells = "".join(
+                f'<td class="{"right" if true == c else "wrong"}" style="--share:{found.shares[true, c]:.3f}">{_cell(found.shares[true, c])}</td>' for c in shown
+            )
+            body.append(f'<tr><th scope="row">{escape(classes[true])}</th>{cells}</tr>')
+        table = f'<div class="scroll"><table class="matrix"><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+        figures.append(figure(row, table, heading="h4"))
+    note = "<p>Percent of the test images of each true class (line) by predicted class (column), from head to tail. Mean over seeds.</p>"
+    return f"<h3>Confusion matrices</h3>{note}{grid(figures, 'two')}"
+
+
+def _cell(share: float) -> str:
+    return percent(share, 0) if share >= 0.005 else ""

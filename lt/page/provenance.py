@@ -1,0 +1,105 @@
+"""The last sections: seconds and memory of each stage, and where the numbers come from."""
+
+import hashlib
+import subprocess
+import sys
+from html import escape
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lt.page.parts import absent, plain_table
+from lt.page.sources import Sources, read_costs
+from lt.params import PATH
+
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors", "pydantic", "dvc")
+
+
+def costs(sources: Sources) -> str:
+    """Seconds, memory and device of every stage's last runs here, one line per stage; the runs of the slow stages in full."""
+    found = read_costs(sources.settings)
+    if not found:
+        return absent("No stage has been timed on this machine.", "dvc repro --force")
+    lines = []
+    longest = max(sum(cost["seconds"] for cost in runs) for runs in found.values())
+    for stage, runs in found.items():
+        total = sum(cost["seconds"] for cost in runs)
+        slowest = max(runs, key=lambda cost: cost["seconds"])
+        gpu = max((cost.get("peak_gpu_mib") or 0 for cost in runs), default=0)
+        bar = f'<span class="meter" style="--share:{100 * total / max(longest, 1e-9):.1f}%">{_seconds(total)}</span>'
+        name = " ".join(part for part in slowest["arguments"] if not part.startswith("-"))
+        detail = f"{_seconds(slowest['seconds'])}{f' ({escape(name)})' if len(runs) > 1 else ''}"
+        memory = f"{max(cost['peak_rss_mib'] for cost in runs):,}"
+        devices = ", ".join(sorted({cost.get("device", "") for cost in runs}))
+        lines.append([stage, str(len(runs)), bar, detail, memory, f"{gpu:,}" if gpu else "–", escape(devices)])
+    note = (
+        "<p>Last run of each stage on this machine, without the imports; a stage that DVC took from its cache keeps the note of the run "
+        "that made it, if that was here.</p>"
+    )
+    return note + plain_table(["stage", "runs", "time in all", "slowest run", "memory, MiB", "GPU memory, MiB", "device"], lines)
+
+
+def origins(sources: Sources) -> str:
+    """Hashes, versions and the git commit, and params.yaml in full."""
+    context = sources.context
+    entries = {
+        "data set": f"{context['dataset']}, raw data {context.get('data', 'unknown')}",
+        "subset": f"{context.get('subset', 'unknown')}, imbalance {context['imbalance']}",
+        "settings": ", ".join(f"{key} {context[key]}" for key in ("model", "head", "loss", "mix", "weighting", "sampler", "augment")),
+        "seeds": context["seeds"],
+        "git commit": commit(),
+        "dvc.lock": _file_sha(Path("dvc.lock")),
+        "versions, training": _training_versions(sources) or "not noted on this machine",
+        "versions, here": ", ".join(f"{name} {number}" for name, number in here().items()),
+    }
+    if sources.subset:
+        entries["subset"] = f"{sources.subset.sha256}, imbalance {context['imbalance']}"
+        entries["data set"] = f"{context['dataset']}, raw data {sources.subset.raw_sha256}"
+    items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in entries.items())
+    text = PATH.read_text(encoding="utf-8") if PATH.is_file() else ""
+    return f"<dl>{items}</dl><details><summary>params.yaml</summary><pre>{escape(text)}</pre></details>"
+
+
+def commit() -> str:
+    """Commit, its date, and whether tracked files differ from it; in words where there is no git repository."""
+    try:
+        last = _git("log", "-1", "--format=%H, %cs")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return "not in a git repository"
+    return last if not changed else f"{last}; tracked files differ from it"
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def here() -> dict[str, str]:
+    """Versions of Python and of the libraries in this environment, from their metadata: nothing is imported."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _training_versions(sources: Sources) -> str:
+    runs: list[dict[str, Any]] = [cost for stage, costs in read_costs(sources.settings).items() if stage != "evaluate" for cost in costs]
+    return "; ".join(sorted({f"torch {cost['torch']}, python {cost.get('python')}" for cost in runs if cost.get("torch")}))
+
+
+def _file_sha(path: Path) -> str:
+    return f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}" if path.is_file() else "none: the stages were run without DVC"
+
+
+def _seconds(seconds: float) -> str:
+    """Time for reading: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

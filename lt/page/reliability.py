@@ -1,0 +1,62 @@
+"""The section on calibration: reliability diagrams before and after temperature scaling, and the numbers."""
+
+import numpy as np
+
+from lt.page.parts import figure, grid, keys, percent, plain_table
+from lt.page.plot import Axis, Chart
+from lt.page.sources import Sources
+
+TICKS = tuple((tick / 100, str(tick)) for tick in (0, 25, 50, 75, 100))
+LARGEST_DOT = 11  # pixels
+
+
+def diagrams(sources: Sources) -> str:
+    """One panel per row: accuracy against confidence, before and after."""
+    panels = []
+    for row, details in sources.details.items():
+        x, y = Axis(0, 1, "confidence, %", TICKS), Axis(0, 1, "accuracy, %", TICKS)
+        chart = Chart(x, y, f"accuracy against confidence of {row}, before and after temperature scaling", "square")
+        chart.line("diagonal", (0, 1), (0, 1))
+        for css, when in (("before", "before"), (f"{sources.css[row]} plain", "after")):
+            bins = pooled([seed["reliability"][when] for seed in details["seeds"].values()])
+            count = bins["count"]
+            sizes = LARGEST_DOT * np.sqrt(count / count.max())
+            titles = [f"{when}: {int(n)} images, confidence {percent(c)} %, accuracy {percent(a)} %" for n, c, a in zip(*bins.values())]
+            chart.line(f"{css} thin", bins["confidence"], bins["accuracy"])
+            chart.dots(css, bins["confidence"], bins["accuracy"], titles, np.maximum(sizes, 3))
+        mean = details["mean"]
+        note = f"ECE {percent(mean['ece'])} → {percent(mean['ece_t'])} %"
+        panels.append(figure(row, chart.html(), note, heading="h4"))
+    legend = keys([("before dot-key", "as trained"), ("strong dot-key", "after temperature scaling, in the row's colour")])
+    return legend + grid(panels, "small")
+
+
+def pooled(histograms: list[dict[str, list]]) -> dict[str, np.ndarray]:
+    """One reliability histogram of all seeds: counts added, means weighted by them; bins without an image left out."""
+    count = np.array([histogram["count"] for histogram in histograms], dtype=np.float64)
+    kept = count.sum(0) > 0
+    found = {"count": count.sum(0)[kept]}
+    for name in ("confidence", "accuracy"):
+        values = np.nan_to_num(np.array([histogram[name] for histogram in histograms], dtype=np.float64))
+        found[name] = (count * values).sum(0)[kept] / found["count"]
+    return found
+
+
+def numbers(sources: Sources) -> str:
+    """Calibration errors of every row, before and after; overall, of each third of the classes, and class-wise."""
+    columns = {
+        "ece": "ECE %", "head_ece": "head %", "mid_ece": "mid %", "tail_ece": "tail %", "classwise_ece": "class-wise %", "nll": "NLL", "brier": "Brier",
+    }  # fmt: skip
+    rows = []
+    for row, details in sources.details.items():
+        mean = details["mean"]
+        temperatures = [value for seed in details["seeds"].values() for value in seed["temperature"]]
+        cells = [f"{_value(name, mean[name])} → {_value(name, mean[f'{name}_t'])}" for name in columns]
+        rows.append([f'<i class="swatch {sources.css[row]}"></i>{row}', f"{np.mean(temperatures):.2f}", *cells])
+    return plain_table(["row", "temperature", *columns.values()], rows)
+
+
+def _value(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if name in ("nll", "brier") else percent(value, 2 if name == "classwise_ece" else 1)

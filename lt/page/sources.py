@@ -1,0 +1,139 @@
+"""What the page shows: results of every row, and those artifacts and costs that are there."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lt import artifacts
+from lt.artifacts import ArtifactError
+from lt.command import COST
+from lt.params import Settings
+from lt.subset import Subset, read_subset
+from lt.table import TableError, check_same, context_of
+
+HUES = 8  # colours in the style sheet
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Everything the sections are made of.
+
+    rows: row -> content of results/methods/<row>.json, in table order    details: likewise, rows without a file left out
+    missing: rows of params.yaml without results    subset: None where artifacts/data is not there
+    """
+
+    settings: Settings
+    rows: dict[str, dict[str, Any]]
+    details: dict[str, dict[str, Any]]
+    missing: list[str]
+    subset: Subset | None
+
+    @cached_property
+    def reported(self) -> str | None:
+        """The row that is set against base: report.row, or the best other row where that is base; None if base stands alone."""
+        others = [row for row in self.rows if row != "base"]
+        if self.settings.report.row in others:
+            return self.settings.report.row
+        return max(others, key=lambda row: self.rows[row]["balanced"] or 0) if others else None
+
+    @cached_property
+    def context(self) -> dict[str, str]:
+        """The settings that the rows should have been made under."""
+        if self.subset:
+            return context_of(self.settings, self.subset)
+        first = next(iter(self.rows.values()))
+        return dict(item.split("=", 1) for item in first["context"])
+
+    @cached_property
+    def stale(self) -> str | None:
+        """What is wrong with rows that were made under other settings; None if all belong together."""
+        try:
+            check_same(self.rows, self.context)
+        except TableError as error:
+            return str(error)
+        return None
+
+    @cached_property
+    def css(self) -> dict[str, str]:
+        """Row -> class names: r<i>, and how it is drawn. An xERM row has its teacher's colour, dashed; base is the text's."""
+        kinds = {}
+        for i, row in enumerate(self.settings.rows()):
+            owner = row.removeprefix("xerm_") if row.startswith("xerm_") else row
+            number = list(self.settings.methods).index(owner) if owner in self.settings.methods else 0
+            more = ["dashed"] if row != owner else []
+            more += ["dotted"] if number >= HUES else []
+            more += ["strong"] if row in ("base", self.reported) else []
+            kinds[row] = " ".join([f"r{i}", "ink" if row == "base" else f"hue{number % HUES}", *more])
+        return kinds
+
+    @cached_property
+    def facts(self) -> dict[str, Any] | None:
+        """classes, train_counts and test_counts, from any row's details; None if no row has details."""
+        return next(iter(self.details.values()), None)
+
+    def row_files(self, row: str, pattern: str) -> dict[int, list[Path]]:
+        """Files of a row's artifacts by seed; seeds that have none are left out."""
+        found = {seed: sorted(artifacts.row_dir(row, seed).glob(pattern)) for seed in self.settings.seeds}
+        return {seed: paths for seed, paths in found.items() if paths}
+
+    def curves(self, row: str) -> dict[str, np.ndarray]:
+        """Columns of a row's training log, each the mean over seeds; {} if there is no log, or seeds differ in length."""
+        logs = [artifacts.read_log(paths[0]) for paths in self.row_files(row, "log.csv").values()]
+        if not logs or not logs[0] or any(len(log) != len(logs[0]) or log[0].keys() != logs[0][0].keys() for log in logs):
+            return {}
+        return {key: np.mean([[line[key] for line in log] for log in logs], axis=0) for key in logs[0][0]}
+
+    def class_arrays(self, row: str) -> dict[str, np.ndarray]:
+        """Arrays with one number per class that a row's training has left, each the mean over seeds, by name."""
+        num_classes = len(self.facts["classes"]) if self.facts else 0
+        found: dict[str, list[np.ndarray]] = {}
+        for paths in self.row_files(row, "*.npy").values():
+            for path in paths:
+                array = artifacts.read_array(path, mmap=True)
+                if array.shape == (num_classes,):
+                    found.setdefault(path.stem, []).append(np.asarray(array, dtype=np.float64))
+        return {name: np.mean(arrays, axis=0) for name, arrays in found.items()}
+
+
+def read_sources(settings: Settings) -> Sources:
+    """Reads results/ and what there is of artifacts/; ArtifactError where no row has results."""
+    rows, details = ({}, {})
+    for row in settings.rows():
+        for kind, found in (("methods", rows), ("details", details)):
+            path = artifacts.RESULTS / kind / f"{row}.json"
+            if path.is_file():
+                found[row] = artifacts.read_json(path)
+    if not rows:
+        raise ArtifactError(f"{artifacts.RESULTS}/methods holds no row of params.yaml, so there is nothing to show; run dvc repro first")
+    missing = [row for row in settings.rows() if row not in rows]
+    details = {row: content for row, content in details.items() if row in rows}
+    has_subset = (artifacts.stage_dir("data") / "subset.json").is_file()
+    return Sources(settings, rows, details, missing, read_subset() if has_subset else None)
+
+
+def read_costs(settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    """Seconds and memory of the runs of each stage of the present graph, as lt.command noted them; stages without a note left out."""
+    rows, seeds = settings.rows(), [f"seed_{seed}" for seed in settings.seeds]
+    names = {
+        "subsample": ["subsample"],
+        **{stage: [f"{stage}_{seed}" for seed in seeds] for stage in ("base", "features")},
+        "retrain": [f"retrain_{method}_{seed}" for method in settings.methods for seed in seeds],
+        "distill": [f"distill_{teacher}_{seed}" for teacher in settings.teachers for seed in seeds],
+        "evaluate": [f"evaluate_{row}" for row in rows],
+        "report": ["report"],
+    }
+    found = {stage: [cost for name in files if (cost := _read_cost(COST / f"{name}.json"))] for stage, files in names.items()}
+    return {stage: costs for stage, costs in found.items() if costs}
+
+
+def _read_cost(path: Path) -> dict[str, Any] | None:
+    """One note, None where it is missing or broken: costs are worth no error."""
+    try:
+        cost = json.loads(path.read_text(encoding="utf-8"))
+        return cost if {"seconds", "peak_rss_mib", "arguments"} <= cost.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
