@@ -1,6 +1,7 @@
 """The only reader and writer of artifacts: atomic, without pickle, checked for name, shape and dtype."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -49,9 +50,16 @@ def writing(folder: Path):
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
     except OSError as error:
-        raise ArtifactError(f"could not write {folder}: {error.strerror or error}; free some space, then run the stage again") from error
+        raise ArtifactError(f"could not write {folder}: {_reason(error)}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _reason(error: OSError) -> str:
+    """Why something could not be written, and what to do about it."""
+    if error.errno in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # numpy tells the bytes that were missing, without a number
+        return f"{error.strerror or error}; free some space, then run the stage again"
+    return str(error)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -66,7 +74,7 @@ def write_text(path: Path, text: str) -> None:
         os.replace(part, path)
     except OSError as error:
         Path(part).unlink(missing_ok=True)
-        raise ArtifactError(f"could not write {path}: {error.strerror or error}; the old file, if any, is kept") from error
+        raise ArtifactError(f"could not write {path}: {_reason(error)}; the old file, if any, is kept") from error
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -85,6 +93,18 @@ def read_json(path: Path) -> dict:
 def write_array(path: Path, array: np.ndarray) -> None:
     """Writes a .npy file."""
     np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:
+    """A .npy file of zeros to be filled in place, through memory mapping; OSError where the disk has no room for it.
+
+    Its space is taken at once: a disk that is full only when a page is written ends the process without a word.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+    return array
 
 
 def read_array(path: Path, shape: tuple[int | None, ...] | None = None, dtype: str | None = None, mmap: bool = False) -> np.ndarray:
@@ -120,10 +140,14 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 def write_weights(path: Path, module) -> None:
     """Writes a torch module's parameters and buffers as safetensors."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
-    save_file(state, path)
+    try:
+        save_file(state, path)
+    except SafetensorError as error:  # its own kind, also where the disk is full
+        raise OSError(f"{Path(path).name}: {error}") from error
 
 
 def read_weights(path: Path, module) -> None:

@@ -90,9 +90,8 @@ def make_weighting(settings: Settings, class_counts: np.ndarray, where: torch.de
     weighting, name = plugin(settings, "weightings", settings.weighting, class_counts), settings.weighting
     start = getattr(weighting, "start_epoch", 0)
     if start >= settings.train.epochs:
-        raise ValueError(
-            f"weightings.{name}.start_epoch: got {start}, expected less than train.epochs ({settings.train.epochs}): it would never act"
-        )
+        expected = f"less than train.epochs ({settings.train.epochs}), or it never acts"
+        raise ValueError(f"weightings.{name}.start_epoch: got {start}, expected {expected}")
     if hasattr(weighting, "dev") and settings.mix != "none":
         raise ValueError(f"mix: got {settings.mix!r}, expected 'none' with weighting {name}, which looks ahead on unmixed losses")
     return weighting.to(where) if isinstance(weighting, nn.Module) else weighting
@@ -103,15 +102,15 @@ def development_split(
 ) -> tuple[TrainingPart, tuple[torch.Tensor, torch.Tensor]]:
     """What is left to train on, and the images and labels, class by class, that development batches are drawn from.
 
-    source 'train_resampled': all, twice; 'train_subset': disjoint, with min(per_class, n_c // 2) random images of each class in the
-    latter; ValueError where a class has a single image, which cannot be in both
+    source 'train_resampled': all, twice; 'train_subset': disjoint, with min(per_class, n_c // 2) random images of each class in
+    the latter; ValueError where a class has a single image, which cannot be in both
     """
     if source == "train_resampled":
         return part, (part.images, part.labels)
     labels, class_counts = part.subset.train_labels, part.subset.counts
     if (class_counts < 2).any():
         alone = np.flatnonzero(class_counts < 2).tolist()[:10]
-        raise ValueError(f"dev_source: train_subset needs two images of each class, and classes {alone} have one; use train_resampled")
+        raise ValueError(f"dev_source: train_subset needs two images of a class; classes {alone} have one: use train_resampled")
     noise = torch.rand(len(labels), generator=keys.generator(seed, "development"), dtype=torch.float64).numpy()
     rank = np.empty(len(labels), dtype=np.int64)  # of an image within its class
     rank[np.lexsort((noise, labels))] = np.arange(len(labels)) - np.repeat(np.cumsum(class_counts) - class_counts, class_counts)

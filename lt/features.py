@@ -33,7 +33,7 @@ def extract(model: Classifier, part: TrainingPart, test: Split, augment, setting
     size, dtype = settings.batch_size, np.dtype(settings.dtype)
     clean = features_of(model, part.images, size, dtype)
     artifacts.write_array(folder / "clean.npy", clean)
-    views = np.lib.format.open_memmap(folder / "views.npy", mode="w+", dtype=dtype, shape=(settings.views, *clean.shape))
+    views = artifacts.new_array(folder / "views.npy", (settings.views, *clean.shape), dtype)
     fill_views(views, model, part.images, augment, size, seed)
     views.flush()
     test_images = to_device(test.read(np.arange(len(test.labels))), part.images.device)

@@ -207,6 +207,13 @@ def _cross_mistakes(settings: Settings) -> list[str]:
         scales = [settings.options("losses", "ldam").get("scale"), settings.options("heads", "cosine").get("scale")]
         if scales[0] != scales[1]:
             found.append(f"losses.ldam.scale: got {scales[0]}, expected that of heads.cosine ({scales[1]}): both scale the same cosines")
+    start = settings.options("weightings", settings.weighting).get("start_epoch", 0)
+    if start >= settings.train.epochs:
+        found.append(f"weightings.{settings.weighting}.start_epoch: got {start}, expected less than train.epochs ({settings.train.epochs})")
+    if settings.weighting == "longtail_da" and settings.mix != "none":
+        found.append(f"mix: got {settings.mix!r}, expected 'none' with weighting longtail_da, which weights single examples")
+    if "tde" in settings.methods and settings.head != "causal":
+        found.append(f"methods.tde: needs head: causal, got {settings.head!r}")
     for block in ("train", "distill"):
         schedule = getattr(settings, block)
         if schedule.milestones != sorted(set(schedule.milestones)):

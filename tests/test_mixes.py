@@ -54,7 +54,9 @@ def test_draws_come_from_the_generator_alone(name):
     assert not torch.equal(first.images, other.images)
 
 
-@pytest.mark.parametrize("name, options", [("mixup", {}), ("mixup", {"lam_per": "example"}), ("unimix", {}), ("unimix", {"rng": "numpy_legacy"})])
+@pytest.mark.parametrize(
+    "name, options", [("mixup", {}), ("mixup", {"lam_per": "example"}), ("unimix", {}), ("unimix", {"rng": "numpy_legacy"})]
+)
 def test_images_and_targets_are_mixed_alike(name, options):
     target = torch.arange(5).repeat(8)
     mixed = mixed_by(name, batch=(class_marks(target), target), **options)
@@ -157,8 +159,8 @@ def test_categorical_draws_have_the_given_probabilities():
 
 @pytest.mark.parametrize(
     "own, partner, lam, label",
-    [(300, 100, 0.3, 0.0), (300, 100, 0.5, 0.5), (299, 100, 0.3, 0.3), (100, 300, 0.7, 1.0), (100, 300, 0.5, 0.5), (100, 299, 0.7, 0.7),
-     (100, 300, 0.3, 0.3), (300, 100, 0.7, 0.7), (100, 100, 0.1, 0.1)],
+    [(300, 100, 0.3, 0.0), (300, 100, 0.5, 0.5), (300, 100, 0.7, 0.7), (299, 100, 0.3, 0.3), (100, 300, 0.7, 1.0),
+     (100, 300, 0.5, 0.5), (100, 300, 0.3, 0.3), (100, 299, 0.7, 0.7), (100, 100, 0.1, 0.1)],
 )
 def test_remix_gives_the_label_to_the_rarer_class(own, partner, lam, label):
     values = (torch.tensor([value], dtype=torch.float64) for value in (own, partner, lam))

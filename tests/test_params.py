@@ -60,6 +60,9 @@ def test_the_shipped_file_lists_every_option(kind):
         ({"teachers__crtt": {}}, ["teachers.crtt", "nearest: 'crt'"]),
         ({"report__row": "balm"}, ["report.row", "nearest: 'balms'"]),
         ({"surprise": 1}, ["surprise", "expected one of"]),
+        ({"weighting": "class_balanced", "weightings__class_balanced__start_epoch": 60}, ["weightings.class_balanced.start_epoch", "got 60"]),
+        ({"weighting": "longtail_da", "mix": "mixup"}, ["mix", "'mixup'"]),
+        ({"methods__tde": {}}, ["methods.tde", "causal"]),
         ({"methods__crt__lr": float("nan")}, ["methods.crt.lr", "nan"]),
     ],
 )

@@ -72,9 +72,8 @@ def by_double_backward(step, weights, dev, inner_lr, scale):
     parameters = dict(step.model.named_parameters())
 
     def losses(at, images, target):
-        buffers = {name: buffer.clone() for name, buffer in step.model.named_buffers()}
-        outside = {name: value for name, value in {**at, **buffers}.items()}
-        logits = functional_call(Chain(step.model), {f"model.{name}": value for name, value in outside.items()}, (images,))
+        values = at | {name: buffer.clone() for name, buffer in step.model.named_buffers()}
+        logits = functional_call(Chain(step.model), {f"model.{name}": value for name, value in values.items()}, (images,))
         return F.cross_entropy(logits, target, reduction="none")
 
     inner = ((weights + eps) * losses(parameters, step.images, step.target)).sum() * scale
@@ -137,7 +136,8 @@ def test_worked_eps_gradient_and_weights(reduction, expected):
     for eps_lr, mean_loss in ((0.01, {"mean": 0.866207, "sum": 0.866416}), (10.0, {"mean": 1.015012, "sum": 1.223895})):
         weighting = load("weightings", "longtail_da")(COUNTS, start_epoch=0, inner_lr=0.1, eps_lr=eps_lr, reduction=reduction)
         learned = weighting(step)
-        torch.testing.assert_close(learned, weights - eps_lr * torch.tensor(expected).double(), atol=1e-6 * max(1, eps_lr), rtol=0)
+        wanted = weights - eps_lr * torch.tensor(expected).double()
+        torch.testing.assert_close(learned, wanted, atol=1e-6 * max(1, eps_lr), rtol=0)
         assert (learned * step.losses).mean().item() == pytest.approx(mean_loss[reduction], abs=1e-5)
 
 
@@ -147,7 +147,8 @@ def test_eps_gradient_equals_double_backward_through_batch_norm(inner_lr, seed):
     """At any base weights, that is, at eps = 0 and at eps other than 0."""
     step = step_of(net_with_batch_norm(seed), *random_batch(9, seed))
     dev = random_batch(12, seed + 10)
-    for weights in (torch.ones(9).double(), torch.rand(9, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 3 - 0.5):
+    uneven = torch.rand(9, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 3 - 0.5
+    for weights in (torch.ones(9).double(), uneven):
         expected = by_double_backward(step, weights, dev, inner_lr, 1 / 9)
         torch.testing.assert_close(eps_gradient(step, weights, dev, inner_lr, 1 / 9), expected, rtol=1e-10, atol=1e-14)
         assert expected.abs().max() > 1e-6
@@ -255,7 +256,7 @@ def test_held_out_images_are_not_trained_on(capsys):
     assert np.array_equal(part.split.labels[left.subset.train_index], left.subset.train_labels)
     again, other = (base.development_split(part, "train_subset", 3, seed)[1][0] for seed in (0, 1))
     assert torch.equal(again, images) and not torch.equal(other, images)
-    with pytest.raises(ValueError, match=r"classes \[3\] have one; use train_resampled"):
+    with pytest.raises(ValueError, match=r"classes \[3\] have one: use train_resampled"):
         base.development_split(tiny_part((5, 4, 3, 1)), "train_subset", 3, 0)
 
 

@@ -80,6 +80,8 @@ def _policy(image_size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """POLICY as tensors: operation (25, 2) int64, probability (25, 2), strength (25, 2, 2) with negative and positive sign."""
     operation = torch.tensor([[NAMES.index(name) for name, _, _ in pair] for pair in POLICY])
     probability = torch.tensor([[chance for _, chance, _ in pair] for pair in POLICY])
-    strength = torch.stack([torch.stack([strengths(name, LEVELS, image_size)[level] for name, _, level in pair]) for pair in POLICY])
+    strength = torch.tensor(
+        [[strengths(name, LEVELS, image_size)[level].item() for name, _, level in pair] for pair in POLICY], dtype=torch.float64
+    )
     sign = torch.tensor([[-1.0 if name in SIGNED else 1.0 for name, _, _ in pair] for pair in POLICY])
     return operation, probability, torch.stack([strength * sign, strength], dim=2)

@@ -42,7 +42,7 @@ def make(
 
 
 def label_factor(own: torch.Tensor, partner: torch.Tensor, lam: torch.Tensor, kappa: float, tau: float) -> torch.Tensor:
-    """Weight of the own label: 0 where n_i / n_j >= kappa and lam < tau; 1 where n_i / n_j <= 1 / kappa and 1 - lam < tau; else lam.
+    """Weight of the own label: 0 where n_i / n_j >= kappa and lam < tau; 1 where n_j / n_i >= kappa and 1 - lam < tau; else lam.
 
     own, partner: class counts n_i, n_j of the two images    all (B,)
     (source: Chou et al. 2020, Remix: Rebalanced Mixup)

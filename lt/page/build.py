@@ -20,8 +20,8 @@ def build(sources: Sources) -> str:
     """
     details: tuple[tuple[str, str, Callable[[Sources], str]], ...] = (
         ("groups", "Groups of classes", accuracy.group_bars),
-        ("classes", "Recall by class", accuracy.recall_curves),
-        ("priors", "Other test distributions", accuracy.prior_curves),
+        ("classes", "Recall by class", accuracy.recall_by_class),
+        ("priors", "Other test distributions", accuracy.under_priors),
         ("calibration", "Calibration", lambda found: reliability.diagrams(found) + reliability.numbers(found)),
         ("confusion", "Confusions", confusion.section),
         ("learned", "What the methods learned", training.learned),
@@ -49,6 +49,7 @@ def build(sources: Sources) -> str:
         finding=overview.finding(sources),
         leaderboard=overview.leaderboard(sources),
         table=overview.table(sources),
+        bins=sources.settings.evaluate.bins,
         links="".join(f'<a href="#{name}">{title}</a>' for name, title, _ in details),
         sections="".join(sections),
     )
@@ -57,7 +58,7 @@ def build(sources: Sources) -> str:
 def _warnings(sources: Sources) -> str:
     found = []
     if sources.stale:
-        found.append(sources.stale)
+        found.append(f"{sources.stale}\nRows judged on other data than the first are in the table only.")
     if sources.missing:
         found.append(f"rows of params.yaml without results: {', '.join(sources.missing)}; run dvc repro")
     return "".join(f'<p class="warning">{escape(text)}</p>' for text in found)
@@ -76,7 +77,7 @@ def _toggles(sources: Sources) -> str:
 def _toggle_rules(sources: Sources) -> str:
     rules = []
     for row in sources.rows:
-        css = sources.css[row]
-        hidden = f"body:has(#{box_of(css)}:not(:checked))"
-        rules.append(f"{hidden} .rows .{css.split()[0]} {{ display: none; }}\n{hidden} label:has(.{css.split()[0]}) {{ opacity: .45; }}")
+        own = sources.css[row].split()[0]
+        hidden = f"body:has(#{box_of(own)}:not(:checked))"
+        rules.append(f"{hidden} .rows .{own} {{ display: none; }}\n{hidden} label:has(.{own}) {{ opacity: .45; }}")
     return "\n".join(rules)

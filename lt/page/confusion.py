@@ -14,6 +14,7 @@ from lt.data import Split
 from lt.index import open_dataset
 from lt.metrics import check_logits, predict
 from lt.page.parts import absent, figure, grid, percent
+from lt.page.plot import Axis, Mark, dot_list
 from lt.page.sources import Sources
 
 PAIRS = 4  # of each row
@@ -53,7 +54,8 @@ def section(sources: Sources) -> str:
             parts.append(f'<h3>What {escape(row)} confuses most{again}</h3><div class="panels cards">{cards}</div>')
     if problem:
         parts.append(f'<p class="absent">No example images: {escape(problem)}</p>')
-    return "".join(parts) + _matrices(sources, judged, matrix_classes(sources.subset.counts, list(chosen.values())))
+    shown = matrix_classes(sources.subset.counts, list(chosen.values()))
+    return "".join(parts) + _matrices(sources, judged, shown)
 
 
 def read_judged(sources: Sources, row: str) -> Judged | None:
@@ -93,24 +95,23 @@ def _open_test(sources: Sources) -> tuple[Split | None, str]:
     return test, ""
 
 
-def _card(sources: Sources, pair: tuple[int, int], row: str, judged: dict[str, Judged], test: Split | None, most: float) -> str:
-    """One pair: its share in each row, as bars of which `most` is the longest, and images that the first seed of `row` gets wrong so."""
+def _card(
+    sources: Sources, pair: tuple[int, int], row: str, judged: dict[str, Judged], test: Split | None, most: float
+) -> str:
+    """One pair: its share in each row, as bars of which `most` is the longest, and images that `row` gets wrong that way."""
     true, predicted = pair
     classes, counts = sources.subset.classes, sources.subset.counts
-    bars = "".join(
-        f'<li class="{sources.css[name]}"><b>{escape(name)}</b><span class="track"><i class="bar" style="left:0;'
-        f'right:{100 - 100 * found.shares[pair] / most:.1f}%"></i></span><span class="value">{percent(found.shares[pair], 0)} %</span></li>'
-        for name, found in judged.items()
-    )
+    shares = {name: found.shares[pair] for name, found in judged.items()}
+    bars = [Mark(sources.css[name], name, share, f"{percent(share, 0)} %") for name, share in shares.items()]
+    title = f"{classes[true]} taken for {classes[predicted]}"
     images = ""
     if test is not None:
         chosen = np.flatnonzero((test.labels == true) & (judged[row].predicted[0] == predicted))[:EXAMPLES]
-        alt = f"a test image of {classes[true]} taken for {classes[predicted]}"
-        images = "".join(f'<img alt="{escape(alt)}" src="{data_uri(image)}">' for image in test.read(chosen))
-        images = f'<div class="images">{images}</div>' if images else ""
-    title = f"{classes[true]} taken for {classes[predicted]}"
+        alt = escape(f"a test image of {title}")
+        images = "".join(f'<img alt="{alt}" src="{data_uri(image)}">' for image in test.read(chosen))
+    chart = dot_list(bars, Axis(0, most, "", ()), f"{title}, by row", bars_from=0.0)
     note = f"{counts[true]:,} and {counts[predicted]:,} training images"
-    return figure(title, f'<ul class="dots">{bars}</ul>{images}', note, heading="h4")
+    return figure(title, f'{chart}<div class="images">{images}</div>', note, heading="h4")
 
 
 def data_uri(image: np.ndarray) -> str:
@@ -146,17 +147,16 @@ def _matrices(sources: Sources, judged: dict[str, Judged], shown: list[int]) -> 
     head = "".join(f'<th scope="col"><span>{escape(classes[c])}</span></th>' for c in shown)
     figures = []
     for row, found in judged.items():
-        body = []
+        body = ""
         for true in shown:
-            cells = "".join(
-                f'<td class="{"right" if true == c else "wrong"}" style="--share:{found.shares[true, c]:.3f}">{_cell(found.shares[true, c])}</td>' for c in shown
-            )
-            body.append(f'<tr><th scope="row">{escape(classes[true])}</th>{cells}</tr>')
-        table = f'<div class="scroll"><table class="matrix"><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-        figures.append(figure(row, table, heading="h4"))
-    note = "<p>Percent of the test images of each true class (line) by predicted class (column), from head to tail. Mean over seeds.</p>"
-    return f"<h3>Confusion matrices</h3>{note}{grid(figures, 'two')}"
+            cells = "".join(_cell(found.shares[true, c], "right" if c == true else "wrong") for c in shown)
+            body += f'<tr><th scope="row">{escape(classes[true])}</th>{cells}</tr>'
+        table = f'<table class="matrix"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>'
+        figures.append(figure(row, f'<div class="scroll">{table}</div>', heading="h4"))
+    note = "Percent of the test images of each true class (line) by predicted class (column), from head to tail. Mean over seeds."
+    return f"<h3>Confusion matrices</h3><p>{note}</p>{grid(figures, 'two')}"
 
 
-def _cell(share: float) -> str:
-    return percent(share, 0) if share >= 0.005 else ""
+def _cell(share: float, css: str) -> str:
+    """A cell of a matrix; empty below half a percent."""
+    return f'<td class="{css}" style="--share:{share:.3f}">{percent(share, 0) if share >= 0.005 else ""}</td>'

@@ -17,14 +17,13 @@ def grid(figures: Sequence[str], css: str) -> str:
 
 def keys(entries: Sequence[tuple[str, str]]) -> str:
     """Legend of lines: (class names, text)."""
-    return '<p class="keys">' + "".join(f'<span><i class="swatch {css}"></i>{escape(text)}</span>' for css, text in entries) + "</p>"
+    spans = "".join(f'<span><i class="swatch {css}"></i>{escape(text)}</span>' for css, text in entries)
+    return f'<p class="keys">{spans}</p>'
 
 
 def row_keys(css: dict[str, str], rows: Iterable[str]) -> str:
     """Legend of a chart of rows; each entry also works the row's check box (lt.page.build). css: row -> class names."""
-    labels = "".join(
-        f'<label for="{box_of(css[row])}"><i class="swatch {css[row]}"></i>{escape(row)}</label>' for row in rows
-    )
+    labels = "".join(f'<label for="{box_of(css[row])}"><i class="swatch {css[row]}"></i>{escape(row)}</label>' for row in rows)
     return f'<p class="keys">{labels}</p>'
 
 
@@ -35,7 +34,8 @@ def box_of(css: str) -> str:
 
 def absent(what: str, command: str) -> str:
     """What stands where an artifact is missing: what it would show, and the command that makes it."""
-    return f'<p class="absent">{escape(what)} Make it with <code>{escape(command)}</code>, then <code>python -m stages.page</code>.</p>'
+    then = f"Run <code>{escape(command)}</code>, then <code>python -m stages.page</code>."
+    return f'<p class="absent">{escape(what)} {then}</p>'
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -46,5 +46,6 @@ def percent(value: float | None, digits: int = 1) -> str:
 def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]], css: str = "plain") -> str:
     """A table whose cells are HTML; the first column names the row."""
     top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>' for first, *rest in rows)
+    lines = [f'<th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}' for first, *rest in rows]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="scroll"><table class="{css}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -43,7 +43,7 @@ def linear(values: Iterable[float | None], label: str, percent: bool = False, wi
 
 
 def logarithmic(values: Iterable[float | None], label: str, reverse: bool = False, most: int = 8) -> Axis:
-    """Logarithmic axis around positive values, with ticks at 1, 2 and 5 times powers of ten, or fewer where that makes more than `most`."""
+    """Logarithmic axis around positive values; ticks at 1, 2 and 5 times powers of ten, or fewer where these exceed `most`."""
     found = [value for value in _finite(values) if value > 0] or [1.0, 10.0]
     low, high = min(found), max(found)
     if high < 1.5 * low:
@@ -72,9 +72,14 @@ def levels(counts: Sequence[int], most: int = 20, groups: int = 10) -> list[np.n
     return np.array_split(order, groups)
 
 
+def middle(counts: np.ndarray) -> float:
+    """Geometric mean of counts: the middle of a group of classes on a logarithmic axis."""
+    return float(np.exp(np.log(counts).mean()))
+
+
 @dataclass
 class Chart:
-    """One drawing: give it lines and dots, then take its html. `title` says what it shows; `css` adds classes, such as `square`."""
+    """One drawing: give it lines and dots, then take its html. title: what it shows; css: further class names, such as square."""
 
     x: Axis
     y: Axis
@@ -93,7 +98,9 @@ class Chart:
             pen = "L"
         self.marks.append(f'<path class="line {css}" d="{"".join(parts)}">{_title(title)}</path>')
 
-    def dots(self, css: str, xs: Sequence[float], ys: Sequence[float | None], titles: Sequence[str] = (), sizes: Sequence[float] = ()) -> None:
+    def dots(
+        self, css: str, xs: Sequence[float], ys: Sequence[float | None], titles: Sequence[str] = (), sizes: Sequence[float] = ()
+    ) -> None:
         """A dot at each point, with a text that shows on hovering; without texts and sizes (in pixels) they are one path."""
         points = [(i, self._at(x, y)) for i, (x, y) in enumerate(zip(xs, ys)) if y is not None and np.isfinite(y)]
         if not titles and not len(sizes):
@@ -106,12 +113,14 @@ class Chart:
     def html(self) -> str:
         """The chart with its axes; the text stands outside the SVG, so that it keeps its size."""
         across, up = ([(axis.place(value), text) for value, text in axis.ticks] for axis in (self.x, self.y))
-        grid = "".join(f"M{SIDE * place:.0f} 0v{SIDE}" for place, _ in across) + "".join(f"M0 {SIDE * (1 - place):.0f}h{SIDE}" for place, _ in up)
+        grid = "".join(f"M{SIDE * place:.0f} 0v{SIDE}" for place, _ in across)
+        grid += "".join(f"M0 {SIDE * (1 - place):.0f}h{SIDE}" for place, _ in up)
         x_ticks = "".join(f'<span style="left:{100 * place:.2f}%">{text}</span>' for place, text in across)
         y_ticks = "".join(f'<span style="bottom:{100 * place:.2f}%">{text}</span>' for place, text in up)
         gutter = 0.62 * max((len(text) for _, text in up), default=1) + 0.8
         return (
-            f'<div class="chart {self.css}" style="--gutter:{gutter:.2f}em"><div class="y-label">{escape(self.y.label)}</div><div class="y-ticks">{y_ticks}</div>'
+            f'<div class="chart {self.css}" style="--gutter:{gutter:.2f}em">'
+            f'<div class="y-label">{escape(self.y.label)}</div><div class="y-ticks">{y_ticks}</div>'
             f'<svg viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img" aria-label="{escape(self.title)}">'
             f'<path class="grid" d="{grid}"/>{"".join(self.marks)}</svg>'
             f'<div class="x-ticks">{x_ticks}</div><div class="x-label">{escape(self.x.label)}</div></div>'
@@ -134,7 +143,9 @@ class Mark:
     points: tuple[float, ...] = ()
 
 
-def dot_list(marks: Sequence[Mark], axis: Axis, title: str, bars_from: float | None = None, reference: float | None = None) -> str:
+def dot_list(
+    marks: Sequence[Mark], axis: Axis, title: str, bars_from: float | None = None, reference: float | None = None
+) -> str:
     """Values by row, one below the other: dots with whiskers, or bars that start at `bars_from`; a line at `reference`."""
 
     def across(value: float) -> str:
@@ -151,13 +162,15 @@ def dot_list(marks: Sequence[Mark], axis: Axis, title: str, bars_from: float | N
             parts.append(f'<i class="whisker" style="left:{across(mark.low)};right:calc(100% - {across(mark.high)})"></i>')
         if bars_from is None:
             parts.append(f'<i class="mean" style="left:{across(mark.value)}"></i>')
-        lines.append(
-            f'<li class="{mark.css}"><b>{escape(mark.name)}</b><span class="track">{"".join(parts)}</span><span class="value">{mark.text}</span></li>'
-        )
+        lines.append(_list_line(mark.css, escape(mark.name), "track", "".join(parts), mark.text))
     ticks = "".join(f'<span style="left:{100 * axis.place(value):.2f}%">{text}</span>' for value, text in axis.ticks)
-    scale = f'<li class="scale"><b></b><span class="x-ticks">{ticks}</span><span class="value"></span></li>'
-    label = f'<li class="scale"><b></b><span class="x-label">{escape(axis.label)}</span><span class="value"></span></li>'
-    return f'<ul class="dots" aria-label="{escape(title)}">{"".join(lines)}{scale}{label}</ul>'
+    if axis.ticks:
+        lines += [_list_line("scale", "", "x-ticks", ticks, ""), _list_line("scale", "", "x-label", escape(axis.label), "")]
+    return f'<ul class="dots" aria-label="{escape(title)}">{"".join(lines)}</ul>'
+
+
+def _list_line(css: str, name: str, kind: str, content: str, value: str) -> str:
+    return f'<li class="{css}"><b>{name}</b><span class="{kind}">{content}</span><span class="value">{value}</span></li>'
 
 
 def _finite(values: Iterable[float | None]) -> list[float]:

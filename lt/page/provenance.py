@@ -6,35 +6,34 @@ import sys
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-from lt.page.parts import absent, plain_table
-from lt.page.sources import Sources, read_costs
-from lt.params import PATH
+from lt.page.parts import plain_table
+from lt.page.sources import Sources
+from lt.params import AXES, PATH
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors", "pydantic", "dvc")
 
 
 def costs(sources: Sources) -> str:
-    """Seconds, memory and device of every stage's last runs here, one line per stage; the runs of the slow stages in full."""
-    found = read_costs(sources.settings)
+    """Seconds, memory and device of every stage's last runs here, one line per stage."""
+    found = sources.costs
     if not found:
-        return absent("No stage has been timed on this machine.", "dvc repro --force")
+        return '<p class="absent">No stage has run on this machine: seconds and memory are noted where a stage runs.</p>'
     lines = []
     longest = max(sum(cost["seconds"] for cost in runs) for runs in found.values())
     for stage, runs in found.items():
         total = sum(cost["seconds"] for cost in runs)
         slowest = max(runs, key=lambda cost: cost["seconds"])
         gpu = max((cost.get("peak_gpu_mib") or 0 for cost in runs), default=0)
-        bar = f'<span class="meter" style="--share:{100 * total / max(longest, 1e-9):.1f}%">{_seconds(total)}</span>'
+        bar = f'<span class="meter" style="--share:{100 * total / max(longest, 1e-9):.1f}%">{in_words(total)}</span>'
         name = " ".join(part for part in slowest["arguments"] if not part.startswith("-"))
-        detail = f"{_seconds(slowest['seconds'])}{f' ({escape(name)})' if len(runs) > 1 else ''}"
+        detail = f"{in_words(slowest['seconds'])}{f' ({escape(name)})' if len(runs) > 1 else ''}"
         memory = f"{max(cost['peak_rss_mib'] for cost in runs):,}"
         devices = ", ".join(sorted({cost.get("device", "") for cost in runs}))
         lines.append([stage, str(len(runs)), bar, detail, memory, f"{gpu:,}" if gpu else "–", escape(devices)])
     note = (
-        "<p>Last run of each stage on this machine, without the imports; a stage that DVC took from its cache keeps the note of the run "
-        "that made it, if that was here.</p>"
+        "<p>Last run of each stage on this machine, without its imports; of a run that continued a killed one, the last part. "
+        "Where DVC took a result from its cache, the stage did not run, and the note is that of its last real run here.</p>"
     )
     return note + plain_table(["stage", "runs", "time in all", "slowest run", "memory, MiB", "GPU memory, MiB", "device"], lines)
 
@@ -45,7 +44,7 @@ def origins(sources: Sources) -> str:
     entries = {
         "data set": f"{context['dataset']}, raw data {context.get('data', 'unknown')}",
         "subset": f"{context.get('subset', 'unknown')}, imbalance {context['imbalance']}",
-        "settings": ", ".join(f"{key} {context[key]}" for key in ("model", "head", "loss", "mix", "weighting", "sampler", "augment")),
+        "settings": ", ".join(f"{axis} {context[axis]}" for axis in AXES if axis != "dataset"),
         "seeds": context["seeds"],
         "git commit": commit(),
         "dvc.lock": _file_sha(Path("dvc.lock")),
@@ -86,15 +85,17 @@ def here() -> dict[str, str]:
 
 
 def _training_versions(sources: Sources) -> str:
-    runs: list[dict[str, Any]] = [cost for stage, costs in read_costs(sources.settings).items() if stage != "evaluate" for cost in costs]
-    return "; ".join(sorted({f"torch {cost['torch']}, python {cost.get('python')}" for cost in runs if cost.get("torch")}))
+    runs = [cost for costs in sources.costs.values() for cost in costs if cost.get("torch")]
+    return "; ".join(sorted({f"torch {cost['torch']}, python {cost.get('python')}" for cost in runs}))
 
 
 def _file_sha(path: Path) -> str:
-    return f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}" if path.is_file() else "none: the stages were run without DVC"
+    if not path.is_file():
+        return "none: the stages were run without DVC"
+    return f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
-def _seconds(seconds: float) -> str:
+def in_words(seconds: float) -> str:
     """Time for reading: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if seconds < 10:
         return f"{seconds:.1f} s"

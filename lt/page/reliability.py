@@ -1,5 +1,7 @@
 """The section on calibration: reliability diagrams before and after temperature scaling, and the numbers."""
 
+from html import escape
+
 import numpy as np
 
 from lt.page.parts import figure, grid, keys, percent, plain_table
@@ -21,7 +23,10 @@ def diagrams(sources: Sources) -> str:
             bins = pooled([seed["reliability"][when] for seed in details["seeds"].values()])
             count = bins["count"]
             sizes = LARGEST_DOT * np.sqrt(count / count.max())
-            titles = [f"{when}: {int(n)} images, confidence {percent(c)} %, accuracy {percent(a)} %" for n, c, a in zip(*bins.values())]
+            titles = [
+                f"{when}: {n:.0f} images, confidence {100 * confidence:.1f} %, accuracy {100 * accuracy:.1f} %"
+                for n, confidence, accuracy in zip(*bins.values())
+            ]
             chart.line(f"{css} thin", bins["confidence"], bins["accuracy"])
             chart.dots(css, bins["confidence"], bins["accuracy"], titles, np.maximum(sizes, 3))
         mean = details["mean"]
@@ -45,14 +50,16 @@ def pooled(histograms: list[dict[str, list]]) -> dict[str, np.ndarray]:
 def numbers(sources: Sources) -> str:
     """Calibration errors of every row, before and after; overall, of each third of the classes, and class-wise."""
     columns = {
-        "ece": "ECE %", "head_ece": "head %", "mid_ece": "mid %", "tail_ece": "tail %", "classwise_ece": "class-wise %", "nll": "NLL", "brier": "Brier",
+        "ece": "ECE %", "head_ece": "head %", "mid_ece": "mid %", "tail_ece": "tail %", "classwise_ece": "class-wise %",
+        "nll": "NLL", "brier": "Brier",
     }  # fmt: skip
     rows = []
     for row, details in sources.details.items():
         mean = details["mean"]
         temperatures = [value for seed in details["seeds"].values() for value in seed["temperature"]]
         cells = [f"{_value(name, mean[name])} → {_value(name, mean[f'{name}_t'])}" for name in columns]
-        rows.append([f'<i class="swatch {sources.css[row]}"></i>{row}', f"{np.mean(temperatures):.2f}", *cells])
+        name = f'<i class="swatch {sources.css[row]}"></i>{escape(row)}'
+        rows.append([name, f"{np.mean(temperatures):.2f}", *cells])
     return plain_table(["row", "temperature", *columns.values()], rows)
 
 

@@ -71,6 +71,11 @@ class Sources:
         return kinds
 
     @cached_property
+    def costs(self) -> dict[str, list[dict[str, Any]]]:
+        """Notes on seconds and memory by stage, see read_costs."""
+        return read_costs(self.settings)
+
+    @cached_property
     def facts(self) -> dict[str, Any] | None:
         """classes, train_counts and test_counts, from any row's details; None if no row has details."""
         return next(iter(self.details.values()), None)
@@ -80,9 +85,9 @@ class Sources:
         found = {seed: sorted(artifacts.row_dir(row, seed).glob(pattern)) for seed in self.settings.seeds}
         return {seed: paths for seed, paths in found.items() if paths}
 
-    def curves(self, row: str) -> dict[str, np.ndarray]:
+    def curves(self, row: str, name: str = "log.csv") -> dict[str, np.ndarray]:
         """Columns of a row's training log, each the mean over seeds; {} if there is no log, or seeds differ in length."""
-        logs = [artifacts.read_log(paths[0]) for paths in self.row_files(row, "log.csv").values()]
+        logs = [artifacts.read_log(paths[0]) for paths in self.row_files(row, name).values()]
         if not logs or not logs[0] or any(len(log) != len(logs[0]) or log[0].keys() != logs[0][0].keys() for log in logs):
             return {}
         return {key: np.mean([[line[key] for line in log] for log in logs], axis=0) for key in logs[0][0]}
@@ -108,15 +113,21 @@ def read_sources(settings: Settings) -> Sources:
             if path.is_file():
                 found[row] = artifacts.read_json(path)
     if not rows:
-        raise ArtifactError(f"{artifacts.RESULTS}/methods holds no row of params.yaml, so there is nothing to show; run dvc repro first")
+        raise ArtifactError(f"{artifacts.RESULTS}/methods holds no row of params.yaml, nothing to show; run dvc repro first")
     missing = [row for row in settings.rows() if row not in rows]
-    details = {row: content for row, content in details.items() if row in rows}
+    details = {row: content for row, content in details.items() if row in rows and _same_data(content, details)}
     has_subset = (artifacts.stage_dir("data") / "subset.json").is_file()
     return Sources(settings, rows, details, missing, read_subset() if has_subset else None)
 
 
+def _same_data(content: dict[str, Any], details: dict[str, dict[str, Any]]) -> bool:
+    """Whether a row was judged on the data of the first one, so that both fit into one figure."""
+    first = next(iter(details.values()))
+    return all(content[key] == first[key] for key in ("classes", "train_counts", "test_counts"))
+
+
 def read_costs(settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """Seconds and memory of the runs of each stage of the present graph, as lt.command noted them; stages without a note left out."""
+    """What lt.command noted of the runs of each stage that params.yaml now asks for; stages without a note are left out."""
     rows, seeds = settings.rows(), [f"seed_{seed}" for seed in settings.seeds]
     names = {
         "subsample": ["subsample"],

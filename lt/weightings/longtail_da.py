@@ -132,7 +132,7 @@ def eps_gradient(
     direction = torch.autograd.grad(run(ahead, *dev_batch).mean(), list(ahead.values()))
     here = {name: parameter.detach() for name, parameter in parameters.items()}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's forward mode, on its first use, warns of torch.jit, which it uses
+        warnings.simplefilter("ignore", FutureWarning)  # forward mode imports torch.jit on its first use, which warns
         _, slope = jvp(lambda at: run(at, step.images, step.target), (here,), (dict(zip(here, direction)),))
     return -inner_lr * scale * slope
 

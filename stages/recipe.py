@@ -1,0 +1,61 @@
+"""Gives a published protocol as arguments of `dvc exp run`, or as a params file.
+
+python -m stages.recipe                                           lists the recipes
+python -m stages.recipe cifar100_if100_balms --show               protocol, published numbers, what differs here
+dvc exp run $(python -m stages.recipe cifar100_if100_balms)       runs it
+python -m stages.recipe cifar100_if100_balms --write params.yaml  without DVC
+"""
+
+import argparse
+from pathlib import Path
+
+import yaml
+
+from lt import params, recipes
+from lt.command import run
+
+# Where the output is put into a command line, an error must not leave that command to run without the recipe.
+REFUSED = "--no-such-recipe"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", nargs="?")
+    parser.add_argument("--show", action="store_true", help="tell what it is, instead of the arguments")
+    parser.add_argument("--write", type=Path, metavar="PATH", help="write params.yaml with the recipe applied to PATH")
+    args = parser.parse_args()
+    if args.recipe is None:
+        for recipe in recipes.read_all().values():
+            print(f"{recipe.name:32} {recipe.summary}")
+        return
+    try:
+        recipe = recipes.find(args.recipe)
+        content = params.read_yaml(params.PATH)
+        wanted = recipes.expand(recipe, content)
+        settings = " ".join(f"-S {argument}" for argument in recipes.arguments(content, wanted))
+    except ValueError:
+        print(REFUSED)
+        raise
+    if args.show:
+        print(describe(recipe))
+    elif args.write:
+        text = f"# The recipe {recipe.name}: {recipe.summary}\n{yaml.safe_dump(wanted, sort_keys=False)}"
+        args.write.write_text(text, encoding="utf-8")
+        print(f"{args.write}: {recipe.name}")
+    else:
+        print(settings)
+
+
+def describe(recipe: recipes.Recipe) -> str:
+    """A recipe in words."""
+    lines = [f"{recipe.name}: {recipe.summary}", "", recipe.protocol, "", f"Source: {recipe.source.paper}; {recipe.source.table}"]
+    lines += [f"Code: {recipe.source.repository}"] if recipe.source.repository else []
+    lines += ["", "Published:" if recipe.published else "Published: no number that could be checked"]
+    for row, values in recipe.published.items():
+        numbers = ", ".join(f"{metric} {100 * value:.1f} %" for metric, value in values.items() if metric != "source")
+        lines.append(f"  {row}: {numbers} ({values['source']})")
+    return "\n".join([*lines, "", "What differs here:", *(f"  - {line}" for line in recipe.differs)])
+
+
+if __name__ == "__main__":
+    run(main)

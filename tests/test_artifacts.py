@@ -1,0 +1,138 @@
+"""Artifacts: whole or not there, told when they cannot be written or are not what they should be."""
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lt import artifacts
+from lt.artifacts import ArtifactError
+
+BIG = 100_000  # numbers, of which a full disk takes a part
+
+
+@contextlib.contextmanager
+def full_disk(at_bytes: int = 1000):
+    """No file may grow beyond `at_bytes`: writes fail half-way, as on a full disk."""
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (at_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+WRITERS = {
+    "an array": lambda folder: artifacts.write_array(folder / "a.npy", np.zeros(BIG)),
+    "an array to fill": lambda folder: artifacts.new_array(folder / "a.npy", (BIG,), np.dtype("float32")),
+    "weights": lambda folder: artifacts.write_weights(folder / "w.safetensors", nn.Linear(BIG, 1)),
+    "a log": lambda folder: artifacts.write_log(folder / "log.csv", [{"epoch": epoch} for epoch in range(BIG // 10)]),
+    "text": lambda folder: artifacts.write_text(folder / "a.txt", "x" * BIG),
+    "JSON": lambda folder: artifacts.write_json(folder / "a.json", {"a": [0] * BIG}),
+}
+
+
+@pytest.mark.parametrize("what", WRITERS)
+def test_a_full_disk_is_told_and_leaves_neither_a_half_artifact_nor_the_old_one_damaged(what, tmp_path):
+    with artifacts.writing(tmp_path / "0") as folder:
+        artifacts.write_text(folder / "old.txt", "old")
+    with full_disk(), pytest.raises(ArtifactError, match="could not write .*; free some space, then run the stage again"):
+        with artifacts.writing(tmp_path / "0") as folder:
+            WRITERS[what](folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["0", "old.txt"]
+    with artifacts.writing(tmp_path / "0") as folder:
+        WRITERS[what](folder)
+    assert "old.txt" not in [path.name for path in tmp_path.rglob("*")]
+
+
+def test_another_error_of_the_system_is_told_as_it_is(tmp_path):
+    with pytest.raises(ArtifactError, match="could not write .*Permission denied.*image.png") as error:
+        with artifacts.writing(tmp_path / "0"):
+            raise PermissionError(errno.EACCES, "Permission denied", "image.png")
+    assert "free some space" not in str(error.value)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, MemoryError])
+def test_an_error_or_an_interrupt_leaves_nothing(error, tmp_path):
+    with pytest.raises(error), artifacts.writing(tmp_path / "0") as folder:
+        artifacts.write_text(folder / "half.txt", "half")
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path):
+    (tmp_path / ".0.abc.part").mkdir()
+    (tmp_path / ".10.abc.part").mkdir()
+    with artifacts.writing(tmp_path / "0"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".10.abc.part", "0"]
+
+
+def test_a_full_disk_keeps_an_old_small_file(tmp_path):
+    artifacts.write_text(tmp_path / "a.json", "old")
+    with full_disk(), pytest.raises(ArtifactError, match="free some space.*the old file, if any, is kept"):
+        artifacts.write_text(tmp_path / "a.json", "new" * BIG)
+    assert (tmp_path / "a.json").read_text() == "old"
+    assert len(os.listdir(tmp_path)) == 1
+
+
+def test_files_are_read_as_they_were_written(tmp_path):
+    array = np.arange(6, dtype=np.int64).reshape(2, 3)
+    artifacts.write_array(tmp_path / "a.npy", array.T)
+    assert (artifacts.read_array(tmp_path / "a.npy", (3, None), "int64") == array.T).all()
+    filled = artifacts.new_array(tmp_path / "b.npy", (2, 3), np.dtype("float16"))
+    filled[:] = array
+    filled.flush()
+    assert (artifacts.read_array(tmp_path / "b.npy", (2, 3), "float", mmap=True) == array).all()
+    rows = [{"epoch": 1, "loss": 0.125}, {"epoch": 2, "loss": 1 / 3}]
+    artifacts.write_log(tmp_path / "log.csv", rows)
+    assert (tmp_path / "log.csv").read_text() == "epoch,loss\n1,0.125\n2,0.333333333\n"
+    assert artifacts.read_log(tmp_path / "log.csv") == [{"epoch": 1.0, "loss": 0.125}, {"epoch": 2.0, "loss": 0.333333333}]
+    source, copy = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    source(torch.randn(4, 3))
+    artifacts.write_weights(tmp_path / "w.safetensors", source)
+    artifacts.read_weights(tmp_path / "w.safetensors", copy)
+    assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), copy.state_dict().values()))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    "prepare, read, told",
+    [
+        (None, lambda path: artifacts.read_array(path), "a.npy is missing; run the stage that writes it"),
+        (lambda path: np.save(path, np.zeros(3)), lambda path: artifacts.read_array(path, (4,)), r"got shape \(3,\), expected \(4,\)"),
+        (lambda path: np.save(path, np.zeros(3)), lambda path: artifacts.read_array(path, None, "int64"), "got dtype float64, expected int64"),
+        (lambda path: (np.save(path, np.zeros(3)), cut(path)), lambda path: artifacts.read_array(path), "not a whole .npy file"),
+        (lambda path: np.save(path, np.array([{}]), allow_pickle=True), lambda path: artifacts.read_array(path), "not a whole .npy file"),
+        (lambda path: path.write_text("{"), lambda path: artifacts.read_json(path), "not valid JSON"),
+        (lambda path: path.write_text("{"), lambda path: artifacts.read_weights(path, nn.Linear(2, 1)), "does not fit Linear"),
+        (lambda path: artifacts.write_weights(path, nn.Linear(3, 1)), lambda path: artifacts.read_weights(path, nn.Linear(2, 1)), "size mismatch"),
+    ],
+)
+def test_a_missing_damaged_or_other_file_is_told(prepare, read, told, tmp_path):
+    path = tmp_path / "a.npy"
+    if prepare:
+        prepare(path)
+    with pytest.raises(ArtifactError, match=told):
+        read(path)
+
+
+def test_json_has_no_nan(tmp_path):
+    with pytest.raises(ValueError):
+        artifacts.write_json(tmp_path / "a.json", {"a": float("nan")})
+
+
+def test_rows_have_their_folders():
+    found = [str(artifacts.row_dir(row, 3)) for row in ("base", "crt", "xerm_pc")]
+    assert found == ["artifacts/base/3", "artifacts/retrain/crt/3", "artifacts/distill/pc/3"]
