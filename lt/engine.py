@@ -19,6 +19,7 @@ from lt.classifier import Classifier
 from lt.contracts import Mixed, Step
 from lt.params import Schedule
 from lt.schedule import learning_rate
+from lt.sgd import SGD
 
 
 class TrainingError(RuntimeError):
@@ -86,7 +87,7 @@ class Run:
     dev_labels: torch.Tensor | None = None
     state: resume.State | None = None
     forward: execution.Forward | None = None
-    optimizer: torch.optim.SGD | None = None
+    optimizer: SGD | None = None
     log: list[dict[str, float]] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
 
@@ -115,19 +116,14 @@ def train(run: Run) -> list[dict[str, float]]:
     return run.log
 
 
-def _optimizer(run: Run) -> torch.optim.SGD:
+def _optimizer(run: Run) -> SGD:
     parameters = [p for p in (*run.model.parameters(), *run.objective.parameters()) if p.requires_grad]
     schedule = run.schedule
-    return torch.optim.SGD(
-        parameters, schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay, nesterov=schedule.nesterov,
-        fused=True if run.images.is_cuda else None,
-    )
+    return SGD(parameters, schedule.lr, schedule.momentum, schedule.weight_decay, schedule.nesterov)
 
 
 def _train_epoch(run: Run, epoch: int, first_step: int, losses: list[torch.Tensor], stop: resume.StopSignal) -> list[torch.Tensor]:
-    lr = learning_rate(run.schedule, epoch)
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr
+    lr = run.optimizer.lr = learning_rate(run.schedule, epoch)
     if first_step == 0:
         run.objective.start_epoch(epoch, run.model, run.images, run.labels)
     batches = run.sampler.epoch(keys.generator(run.seed, "batches", epoch), epoch / run.schedule.epochs)
@@ -159,7 +155,7 @@ def _train_step(run: Run, epoch: int, step: int, lr: float, batch: torch.Tensor,
     per_example = run.objective(features, logits, mixed)
     weights = run.weighting(_weighting_step(run, epoch, step, lr, mixed, per_example, generator))
     loss = (weights * per_example).mean()
-    run.optimizer.zero_grad(set_to_none=True)
+    run.optimizer.zero_grad()
     loss.backward()
     run.optimizer.step()
     if hasattr(run.model.head, "observe"):

@@ -15,7 +15,7 @@ SHARED = {"contracts", "counts", "data", "keys", "options"}
 # What a kind of plug-in may import from lt, besides SHARED.
 ALLOWED = {
     "augments": {"image_ops", "policies"},
-    "datasets": set(),
+    "datasets": {"cifar"},
     "heads": set(),
     "losses": {"loss"},
     "methods": {

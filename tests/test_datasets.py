@@ -57,14 +57,14 @@ def test_digits_need_neither_torch_nor_an_import_of_scikit_learn():
 def test_absent_cifar_names_files_folder_and_command(tmp_path, module, name, files):
     with pytest.raises(ValueError) as error:
         module.open_split(tmp_path, "train")
-    assert str(tmp_path / module.FOLDER) in str(error.value) and f"python -m stages.index {name}" in str(error.value)
-    assert all(f"{file} is missing" in str(error.value) for file in module.FILES) and len(module.FILES) == files
-    assert list(module.raw_files(tmp_path)) == [f"{module.FOLDER}/{file}" for file in module.FILES]
+    assert str(tmp_path / module.CIFAR.folder) in str(error.value) and f"python -m stages.index {name}" in str(error.value)
+    assert all(f"{file} is missing" in str(error.value) for file in module.CIFAR.files) and len(module.CIFAR.files) == files
+    assert list(module.raw_files(tmp_path)) == [f"{module.CIFAR.folder}/{file}" for file in module.CIFAR.files]
 
 
 def test_corrupt_cifar_is_told_from_absent_and_never_unpickled(tmp_path):
-    (tmp_path / cifar100.FOLDER).mkdir()
-    (tmp_path / cifar100.FOLDER / "train").write_bytes(b"cos\nsystem\n(S'touch /tmp/never'\ntR.")
+    (tmp_path / cifar100.CIFAR.folder).mkdir()
+    (tmp_path / cifar100.CIFAR.folder / "train").write_bytes(b"cos\nsystem\n(S'touch /tmp/never'\ntR.")
     with pytest.raises(ValueError, match="train is not the official file; test is missing; meta is missing"):
         cifar100.open_split(tmp_path, "train")
 

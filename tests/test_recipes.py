@@ -1,0 +1,234 @@
+"""Recipes: each one fits params.yaml, survives DVC's command line, and its plug-ins train together."""
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from lt import base, metrics, params, recipes
+from lt.data import Split
+from lt.load import names, path_of
+from lt.options import options_of
+from lt.params import AXES
+from lt.subset import make as make_subset
+from tests.conftest import ROOT
+
+RECIPES = recipes.read_all(ROOT / "recipes")
+SHIPPED = params.read_yaml(ROOT / "params.yaml")
+# How fast it runs, and the one option that is not read with the dev_source of the recipes.
+FREE = {f"{block}.{key}" for block in ("train", "distill") for key in ("compile", "precision", "deterministic")}
+FREE |= {"features.batch_size", "weightings.longtail_da.dev_per_class"}
+METRICS = set(metrics.accuracies(np.arange(2), np.arange(2), np.array([3, 2])))
+
+
+def expanded(name, content=SHIPPED):
+    return recipes.expand(RECIPES[name], content)
+
+
+def loaded(content, folder):
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return params.load(path)
+
+
+def changed(value):
+    """Another value of the same type throughout, as if each had been edited by hand."""
+    if isinstance(value, dict):
+        return {key: changed(inner) for key, inner in value.items()}
+    if isinstance(value, bool):
+        return not value
+    return "other" if isinstance(value, str) else [7] if isinstance(value, list) else 7
+
+
+def keys_of(content, prefix=""):
+    """Dotted key and value of all values that are no mappings."""
+    for key, value in content.items():
+        yield from keys_of(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [(f"{prefix}{key}", value)]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_gives_valid_params(name, tmp_path):
+    settings = loaded(expanded(name), tmp_path)
+    assert settings.train.epochs > settings.weightings[settings.weighting].get("start_epoch", 0)
+    assert set(RECIPES[name].published) <= set(settings.rows())
+    for row in RECIPES[name].published.values():
+        assert row["source"] and set(row) - {"source"} <= METRICS
+    if name.startswith("cifar"):
+        dataset, imbalance, _ = name.split("_", 2)
+        assert (settings.dataset, f"if{settings.imbalance:g}") == (dataset, imbalance)
+        assert RECIPES[name].differs
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_leaves_nothing_that_matters_to_chance(name):
+    """Whatever stands in params.yaml, the recipe's result is the same, but for what the machine decides."""
+    usual, edited = (dict(keys_of(selected(expanded(name, content)))) for content in (SHIPPED, changed(SHIPPED)))
+    assert {key for key in usual if usual[key] != edited[key]} <= FREE
+
+
+def selected(content):
+    """What a result depends on: the axes, the options of what they name, and the stages that run."""
+    blocks = ["imbalance", *AXES, "subset", "train", "features", "methods", "teachers", "report"]
+    blocks += ["distill"] if content["teachers"] else []
+    return {block: content[block] for block in blocks} | {
+        kind: {content[axis]: content[kind][content[axis]]} for axis, kind in AXES.items()
+    }
+
+
+def test_balms_follows_its_published_schedule():
+    """Released lengths: ceil(13000 / ceil(N / 512)) epochs, ceil(800 / ceil(N / 512)) of them warm-up."""
+    for dataset, classes, largest in (("cifar10", 10, 5000), ("cifar100", 100, 500)):
+        for imbalance in (10, 50, 100, 200):
+            train = expanded(f"{dataset}_if{imbalance}_balms")["train"]
+            total = sum(int(largest * (1 / imbalance) ** (c / (classes - 1))) for c in range(classes))
+            batches = -(-total // 512)
+            assert (train["epochs"], train["warmup_epochs"]) == (-(-13000 // batches), -(-800 // batches))
+
+
+def test_expanding_replaces_rows_and_fills_in_defaults():
+    digits, before = expanded("digits_full"), json.dumps(SHIPPED)
+    assert list(digits["methods"]["dro_lt"]) == list(options_of(path_of("methods", "dro_lt"), "fit"))
+    assert digits["methods"]["dro_lt"]["epochs"] == 20 and digits["methods"]["dro_lt"]["lr"] == 0.005
+    assert set(digits["methods"]) == set(names("methods")) - {"tde"} == set(digits["teachers"])
+    assert expanded("cifar100_if100_balms")["teachers"] == {}
+    assert json.dumps(SHIPPED) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["cifar100_if100_balms", "cifar100_if50_xerm_tde", "cifar100_if100_dro_lt", "cifar10_if100_longtail_da", "digits_full"],
+)
+def test_dvc_makes_of_the_arguments_what_expand_makes(name, tmp_path):
+    from dvc.utils.cli_parse import to_path_overrides
+    from dvc.utils.hydra import apply_overrides
+
+    path, wanted = tmp_path / "params.yaml", expanded(name)
+    shutil.copy(ROOT / "params.yaml", path)
+    arguments = recipes.arguments(SHIPPED, wanted)
+    assert all(not set(argument) & set(" \t\n'\"\\$`;&|<>()*?!#") for argument in arguments)
+    (overrides,) = to_path_overrides(arguments).values()
+    apply_overrides(path, overrides)
+    assert params.read_yaml(path) == wanted
+    assert recipes.arguments(params.read_yaml(path), wanted) == []
+
+
+def test_every_recipe_is_reached_from_every_other_through_dvc(tmp_path):
+    from dvc.utils.hydra import apply_overrides
+
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    for name in ("digits_full", "cifar10_if10_prior_lt", "cifar100_if100_xerm_ride", "cifar10_if200_balms"):
+        content = params.read_yaml(path)
+        apply_overrides(path, recipes.arguments(content, recipes.expand(RECIPES[name], content)))
+        reached = params.read_yaml(path)
+        assert recipes.arguments(reached, recipes.expand(RECIPES[name], reached)) == []
+        for block in ("methods", "teachers"):
+            assert set(reached[block]) == set(expanded(name)[block])
+
+
+@pytest.mark.parametrize("value", ["two words", "a'b", "true", "", "$HOME", float("inf"), {"a b": 1}, object()])
+def test_what_has_no_plain_form_is_refused(value):
+    with pytest.raises(recipes.RecipeError):
+        recipes.text(value)
+
+
+def test_values_in_the_grammar_of_dvc():
+    assert recipes.text({"a": [1, 2.5], "b": None, "c": True, "d": "lt", "e": {}}) == "{a:[1,2.5],b:null,c:true,d:lt,e:{}}"
+    assert recipes.arguments({"a": 1, "b": {"c": 1}}, {"b": {"c": 1, "d": 2}}) == ["~a", "+b.d=2"]
+    assert recipes.arguments({"a": 1}, {"a": True}) == ["a=true"]
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"overrides": {"train.epoch": 3}}, "nearest: 'epochs'"),
+        ({"overrides": {"lost.ce": 3}}, "expected a key of params.yaml"),
+        ({"published": {"base": {"balanced": 45.3, "source": "a table"}}}, "fraction, 0 to 1"),
+        ({"published": {"base": {"balanced": 0.453}}}, "its source"),
+        ({"published": {"base": {"source": "a table"}}}, "at least one metric"),
+        ({"sauce": 1}, "sauce"),
+    ],
+)
+def test_a_wrong_recipe_is_told(change, told, tmp_path):
+    source = {"paper": "A", "table": "B"}
+    content = {"summary": "s", "source": source, "protocol": "p", "differs": [], "overrides": {}, "recipes": {"one": change}}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(recipes.RecipeError, match=told):
+        recipes.expand(recipes.find("one", tmp_path), SHIPPED)
+
+
+def test_two_recipes_of_one_name_are_told(tmp_path):
+    for name in ("a", "b"):
+        shutil.copy(ROOT / "recipes" / "digits.yaml", tmp_path / f"{name}.yaml")
+    with pytest.raises(recipes.RecipeError, match="'digits_full' stands in two files"):
+        recipes.read_all(tmp_path)
+
+
+def command(monkeypatch, *arguments):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["recipe", *arguments])
+    importlib.import_module("stages.recipe").main()
+
+
+def test_the_command_lists_shows_prints_and_writes(monkeypatch, capsys, tmp_path):
+    command(monkeypatch)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(RECIPES)
+    command(monkeypatch, "cifar100_if100_balms", "--show")
+    assert "balms: balanced 50.8 %" in capsys.readouterr().out
+    command(monkeypatch, "cifar100_if100_balms")
+    printed = capsys.readouterr().out.split()
+    assert printed[::2] == ["-S"] * (len(printed) // 2)
+    assert printed[1::2] == recipes.arguments(SHIPPED, expanded("cifar100_if100_balms"))
+    command(monkeypatch, "cifar100_if100_xerm", "--write", str(tmp_path / "params.yaml"))
+    assert params.read_yaml(tmp_path / "params.yaml") == expanded("cifar100_if100_xerm")
+
+
+def test_an_unknown_recipe_is_told_and_stops_the_command_around_it(monkeypatch, capsys):
+    with pytest.raises(recipes.RecipeError, match="nearest: cifar100_if100_balms"):
+        command(monkeypatch, "cifar100_if100_blams")
+    refused = capsys.readouterr().out.split()
+    done = subprocess.run([sys.executable, "-m", "dvc", "exp", "run", *refused], capture_output=True, text=True)
+    assert done.returncode and "unrecognized arguments" in done.stderr
+
+
+def test_recipes_need_no_torch():
+    code = "import sys, stages.recipe; from lt import recipes; recipes.read_all(); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def combinations():
+    """One recipe of each combination of plug-ins, the data set apart."""
+    found = {}
+    for name in RECIPES:
+        content = expanded(name)
+        found.setdefault(tuple(content[axis] for axis in AXES if axis != "dataset"), name)
+    return found.values()
+
+
+@pytest.mark.parametrize("name", combinations())
+def test_its_plug_ins_train_together(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    content = expanded(name)
+    content["train"] |= {"epochs": 1, "batch_size": 8, "warmup_epochs": 0, "milestones": [], "schedule": "constant", "lr": 0.01}
+    if "start_epoch" in content["weightings"][content["weighting"]]:
+        content["weightings"][content["weighting"]]["start_epoch"] = 0
+    settings, part = loaded(content, tmp_path), tiny_part()
+    trained = base.train_base(settings, part, seed=0)
+    assert len(trained.log) == 1 and np.isfinite(trained.log[0]["loss"])
+    assert trained.logit_prior.shape == (3,) and trained.logit_prior.sum() == pytest.approx(1)
+    logits = base.predict(trained.model, part.split, part.images.device)
+    assert np.isfinite(logits).all() and logits.shape[0] == 10 and logits.shape[-1] == 3
+
+
+def tiny_part():
+    labels = np.repeat(np.arange(3), [5, 3, 2])
+    images = np.random.RandomState(0).randint(0, 256, (10, 16, 16, 3)).astype(np.uint8)
+    split = Split(images, labels, ("a", "b", "c"), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    subset = make_subset("tiny", split, split, kind="none", imbalance=1.0, seed=0, val_fraction=0.0, raw_sha256="0")
+    return base.training_part(split, subset, torch.device("cpu"))
