@@ -37,7 +37,8 @@ class Classifier(nn.Module):
 
     def __init__(self, backbone: nn.Module, head: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
-        self.backbone = backbone
+        # Channels-last convolutions are 1.1 to 1.4 times as fast on a CPU, and what tensor cores want.
+        self.backbone = backbone.to(memory_format=torch.channels_last)
         self.head = head
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))

@@ -1,4 +1,4 @@
-"""How a network runs while it is trained: compiled or eager, in which precision and memory layout; decided by the settings alone."""
+"""How a network runs while it is trained: compiled or eager, and in which precision; decided by the settings alone."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ from lt.classifier import Classifier
 from lt.params import Schedule
 
 # Pixels in a whole training from which on compiling, which takes half a minute, saves several times what it costs.
-PAYS_FROM_PIXELS = {"cpu": 2e8, "cuda": 1.5e9}
+PAYS_FROM_PIXELS = {"cpu": 4e8, "cuda": 1.5e9}
 
 
 def can_compile() -> bool:
@@ -52,36 +52,32 @@ class Forward:
     """images (B, 3, H, W) in [0, 1] -> features and logits of `model`, in the model's precision even where bf16 was used inside.
 
     Only full batches run compiled: an epoch's last, smaller one would be compiled anew, or make all later ones slower.
-    On a GPU the weights are channels-last, and the compiled pass is replayed as a CUDA graph.
+    On a GPU the compiled pass is replayed as a CUDA graph.
     """
 
     def __init__(self, model: Classifier, schedule: Schedule, images: torch.Tensor):
         self.device, self.batch_size = images.device, schedule.batch_size
-        self.cuda = self.device.type == "cuda"
         self.bf16 = precision_of(schedule, self.device) == "bf16"
-        self.compiled = is_compiled(schedule, images)
-        if self.cuda:
-            model.to(memory_format=torch.channels_last)
+        compiled = is_compiled(schedule, images)
+        self.replayed = compiled and self.device.type == "cuda"
 
         def eager(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             features = model.features(images)
             return features, model.head(features)
 
         self.eager = self.full = eager
-        if self.compiled:
-            self.full = torch.compile(eager, dynamic=False, mode="reduce-overhead" if self.cuda else None)
+        if compiled:
+            self.full = torch.compile(eager, dynamic=False, mode="reduce-overhead" if self.replayed else None)
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.cuda:
-            images = images.contiguous(memory_format=torch.channels_last)
+        if self.replayed:
             torch.compiler.cudagraph_mark_step_begin()
         run = self.full if len(images) == self.batch_size else self.eager
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             features, logits = run(images)
-        if self.bf16:
-            return features.float(), logits.float()
-        # The next replay of a CUDA graph overwrites what this one returned.
-        return (features.clone(), logits.clone()) if self.cuda and self.compiled else (features, logits)
+        if self.replayed:  # the next replay of the graph overwrites what this one returned
+            features, logits = features.clone(), logits.clone()
+        return (features.float(), logits.float()) if self.bf16 else (features, logits)
 
 
 def told(schedule: Schedule, images: torch.Tensor) -> str:

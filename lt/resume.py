@@ -42,13 +42,13 @@ def digest(module: torch.nn.Module) -> str:
 
 
 class State:
-    """One training's state file, .resume/<name>-<fingerprint>.pt under the project's root; replaced atomically.
+    """One training's state file, <folder>/<name>-<fingerprint>.pt, replaced atomically; folder: .resume/ under the project's root.
 
     The file is the sha256 of what follows, and then what torch.save writes, which has no check of its own.
     """
 
-    def __init__(self, name: str, parts: dict[str, Any]):
-        self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".resume"
+    def __init__(self, name: str, parts: dict[str, Any], folder: Path | None = None):
+        self.folder = folder or Path(os.environ.get("DVC_ROOT", ".")) / ".resume"
         self.path = self.folder / f"{name}-{fingerprint(parts)}.pt"
         self._remove_stale(name)
 

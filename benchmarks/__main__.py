@@ -1,0 +1,34 @@
+"""Prints one table of ratios; a row below its bar is marked `below`, and the exit code is then 1.
+
+python -m benchmarks [--quick] [training heads features growth]
+"""
+
+import argparse
+import sys
+
+import torch
+
+from benchmarks import features, growth, heads, training
+from benchmarks.timing import table
+
+PARTS = {"training": training, "heads": heads, "features": features, "growth": growth}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all, if none is named")
+    parser.add_argument("--quick", action="store_true", help="small sizes and one repeat: shows that it runs, the figures mean little")
+    args = parser.parse_args()
+    if unknown := [part for part in args.parts if part not in PARTS]:
+        parser.error(f"got {', '.join(unknown)}, expected some of {', '.join(PARTS)}")
+    rows = []
+    for part in args.parts or PARTS:
+        print(f"measuring: {part} ...", file=sys.stderr)
+        rows += PARTS[part].rows(args.quick)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; medians, compile time and first rounds apart\n")
+    print(table(rows))
+    sys.exit(any(row.verdict == "below" for row in rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Synthetic images and features of CIFAR-100-LT's sizes: what they show does not matter for time."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from lt import classifier, keys
+from lt.classifier import Classifier
+from lt.contracts import Inputs
+
+FEATURE_DIM = 64
+
+
+def counts(num_images: int, num_classes: int, imbalance: float = 100.0) -> np.ndarray:
+    """Class counts (C,) that fall exponentially, about num_images in sum."""
+    falling = imbalance ** (-np.arange(num_classes) / (num_classes - 1))
+    return np.maximum(np.rint(falling * num_images / falling.sum()), 1).astype(np.int64)
+
+
+def images(num_images: int, num_classes: int = 100) -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 images (N, 3, 32, 32) and labels (N,)."""
+    random = keys.generator("benchmarks", "images")
+    return (
+        torch.randint(0, 256, (num_images, 3, 32, 32), generator=random, dtype=torch.uint8),
+        torch.randint(num_classes, (num_images,), generator=random),
+    )
+
+
+def resnet32(num_classes: int = 100) -> Classifier:
+    """An untrained ResNet-32 with a linear head."""
+    return classifier.build(classifier.classifier_spec("resnet32", {}, "linear", {}, num_classes, (0.5,) * 3, (0.25,) * 3), seed=0)
+
+
+def features(num_images: int = 10_847, num_classes: int = 100, views: int = 8) -> Inputs:
+    """What a stage-2 method gets, with features drawn from a normal distribution."""
+    each = counts(num_images, num_classes)
+    labels = np.repeat(np.arange(num_classes), each)
+    drawn = np.random.default_rng(0).normal(size=(views, len(labels), FEATURE_DIM)).astype(np.float32)
+
+    def new_head(name: str | None = None) -> nn.Module:
+        spec = {"name": "linear", "options": {}, "feature_dim": FEATURE_DIM, "num_classes": num_classes, "num_experts": 1}
+        return classifier.build_head(spec, seed=0)
+
+    return Inputs(drawn, drawn[0], labels, each, new_head(), new_head, each / each.sum(), 0, torch.device("cpu"))
