@@ -17,7 +17,7 @@ PARTS = {"training": training, "heads": heads, "features": features, "growth": g
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all, if none is named")
-    parser.add_argument("--quick", action="store_true", help="small sizes and one repeat: shows that it runs, the figures mean little")
+    parser.add_argument("--quick", action="store_true", help="small sizes, one repeat: shows that it runs, no more")
     args = parser.parse_args()
     if unknown := [part for part in args.parts if part not in PARTS]:
         parser.error(f"got {', '.join(unknown)}, expected some of {', '.join(PARTS)}")

@@ -28,7 +28,8 @@ def images(num_images: int, num_classes: int = 100) -> tuple[torch.Tensor, torch
 
 def resnet32(num_classes: int = 100) -> Classifier:
     """An untrained ResNet-32 with a linear head."""
-    return classifier.build(classifier.classifier_spec("resnet32", {}, "linear", {}, num_classes, (0.5,) * 3, (0.25,) * 3), seed=0)
+    spec = classifier.classifier_spec("resnet32", {}, "linear", {}, num_classes, (0.5,) * 3, (0.25,) * 3)
+    return classifier.build(spec, seed=0)
 
 
 def features(num_images: int = 10_847, num_classes: int = 100, views: int = 8) -> Inputs:

@@ -15,7 +15,7 @@ import torch
 class Row:
     """One line of the table: what our way and the other way gave, in `unit`, and their ratio.
 
-    bar: the ratio that is asked for, None where it is only told    at_least: whether the ratio has to reach the bar or stay below it
+    bar: the ratio that is asked for, None where it is only told    at_least: whether the bar is the least ratio, or the greatest
     """
 
     pair: str
@@ -60,7 +60,10 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def medians(repeats: int, *functions: Callable[[], object]) -> list[float]:
-    """Median seconds of each function: called in turn, so that what else the machine does falls on all; the first round is not counted."""
+    """Median seconds of each function; they take turns, so that what else the machine does falls on all.
+
+    The first round, in which things are compiled and caches filled, is not counted.
+    """
     rounds = [[seconds(function) for function in functions] for _ in range(repeats + 1)]
     return [statistics.median(column[1:]) for column in zip(*rounds)]
 

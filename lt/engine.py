@@ -118,17 +118,17 @@ def train(run: Run) -> list[dict[str, float]]:
 
 def _optimizer(run: Run) -> SGD:
     parameters = [p for p in (*run.model.parameters(), *run.objective.parameters()) if p.requires_grad]
+    return SGD(parameters, run.schedule.lr, run.schedule.momentum, run.schedule.weight_decay, run.schedule.nesterov)
+
+
+def _train_epoch(run: Run, epoch: int, first_step: int, losses: list, stop: resume.StopSignal) -> list[torch.Tensor]:
     schedule = run.schedule
-    return SGD(parameters, schedule.lr, schedule.momentum, schedule.weight_decay, schedule.nesterov)
-
-
-def _train_epoch(run: Run, epoch: int, first_step: int, losses: list[torch.Tensor], stop: resume.StopSignal) -> list[torch.Tensor]:
-    lr = run.optimizer.lr = learning_rate(run.schedule, epoch)
+    lr = run.optimizer.lr = learning_rate(schedule, epoch)
     if first_step == 0:
         run.objective.start_epoch(epoch, run.model, run.images, run.labels)
-    batches = run.sampler.epoch(keys.generator(run.seed, "batches", epoch), epoch / run.schedule.epochs)
+    batches = run.sampler.epoch(keys.generator(run.seed, "batches", epoch), epoch / schedule.epochs)
     if not batches:
-        raise TrainingError(f"{run.name}: an epoch has no batch; got {len(run.labels)} images, batch_size {run.schedule.batch_size}")
+        raise TrainingError(f"{run.name}: an epoch has no batch; got {len(run.labels)} images, batch_size {schedule.batch_size}")
     sizes = [len(batch) for batch in batches]
     starts = [0, *accumulate(sizes)]
     batches = torch.cat(batches).to(run.images.device).split(sizes)  # one transfer per epoch

@@ -32,7 +32,8 @@ def is_compiled(schedule: Schedule, images: torch.Tensor) -> bool:
     Raises ValueError where `on` meets a machine that cannot compile.
     """
     if schedule.compile == "on" and not can_compile():
-        raise ValueError("compile: got on, but a C++ compiler (g++ or CXX), Python.h or, on a GPU, Triton is missing; use auto or off")
+        needs = "a C++ compiler (g++ or CXX), Python.h or, on a GPU, Triton"
+        raise ValueError(f"compile: got on, but {needs} is missing; use auto or off")
     if schedule.compile == "auto":
         return can_compile() and pixels(schedule, images) >= PAYS_FROM_PIXELS[images.device.type]
     return schedule.compile == "on"

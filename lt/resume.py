@@ -23,13 +23,10 @@ OTHERS_KEPT = 2
 def fingerprint(parts: dict[str, Any]) -> str:
     """Hash of everything a training depends on: `parts` (JSON values), the code, versions, threads, processor, compiler."""
     code = Path(__file__).parent
+    hashes = {str(path.relative_to(code)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code.rglob("*.py"))}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     machine = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), gpu, can_compile()]
-    facts = {
-        "parts": parts,
-        "code": {str(path.relative_to(code)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code.rglob("*.py"))},
-        "machine": [str(torch.__version__), *machine],
-    }
+    facts = {"parts": parts, "code": hashes, "machine": [str(torch.__version__), *machine]}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -42,7 +39,9 @@ def digest(module: torch.nn.Module) -> str:
 
 
 class State:
-    """One training's state file, <folder>/<name>-<fingerprint>.pt, replaced atomically; folder: .resume/ under the project's root.
+    """One training's state file, <folder>/<name>-<fingerprint>.pt, replaced atomically.
+
+    folder: .resume/ under the project's root, if none is given
 
     The file is the sha256 of what follows, and then what torch.save writes, which has no check of its own.
     """
@@ -93,7 +92,8 @@ class State:
             os.replace(part, self.path)
             return True
         except OSError as error:
-            print(f"could not save the training state {self.path} ({error.strerror}); training goes on, the last saved state is kept")
+            why = f"could not save the training state {self.path} ({error.strerror})"
+            print(f"{why}; training goes on, the last saved state is kept")
             return False
         finally:
             with contextlib.suppress(OSError):

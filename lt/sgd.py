@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with torch's fused kernel, and without the second that torch.optim's classes take to import a compiler."""
+"""Stochastic gradient descent by torch's fused kernel, without torch.optim's class, which takes a second to import a compiler."""
 
 from typing import Any, Iterable
 
@@ -26,7 +26,7 @@ class SGD:
     @torch.no_grad()
     def step(self) -> None:
         """One step along the gradients."""
-        pairs = [(parameter, momentum) for parameter, momentum in zip(self.parameters, self.momenta) if parameter.grad is not None]
+        pairs = [pair for pair in zip(self.parameters, self.momenta) if pair[0].grad is not None]
         parameters, momenta = [parameter for parameter, _ in pairs], [momentum for _, momentum in pairs]
         gradients = [parameter.grad for parameter in parameters]
         sgd(parameters, gradients, momenta, fused=True, foreach=False, lr=self.lr, dampening=0.0, maximize=False, **self.options)

@@ -107,21 +107,36 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-1])
 
 
-@pytest.mark.parametrize(
-    "prepare, read, told",
-    [
-        (None, lambda path: artifacts.read_array(path), "a.npy is missing; run the stage that writes it"),
-        (lambda path: np.save(path, np.zeros(3)), lambda path: artifacts.read_array(path, (4,)), r"got shape \(3,\), expected \(4,\)"),
-        (lambda path: np.save(path, np.zeros(3)), lambda path: artifacts.read_array(path, None, "int64"), "got dtype float64, expected int64"),
-        (lambda path: (np.save(path, np.zeros(3)), cut(path)), lambda path: artifacts.read_array(path), "not a whole .npy file"),
-        (lambda path: np.save(path, np.array([{}]), allow_pickle=True), lambda path: artifacts.read_array(path), "not a whole .npy file"),
-        (lambda path: path.write_text("{"), lambda path: artifacts.read_json(path), "not valid JSON"),
-        (lambda path: path.write_text("{"), lambda path: artifacts.read_weights(path, nn.Linear(2, 1)), "does not fit Linear"),
-        (lambda path: artifacts.write_weights(path, nn.Linear(3, 1)), lambda path: artifacts.read_weights(path, nn.Linear(2, 1)), "size mismatch"),
-    ],
-)
-def test_a_missing_damaged_or_other_file_is_told(prepare, read, told, tmp_path):
+def numbers(path):
+    np.save(path, np.zeros(3))
+
+
+def wide(path):
+    artifacts.write_weights(path, nn.Linear(3, 1))
+
+
+def brace(path):
+    path.write_text("{")
+
+
+READERS = {
+    "a.npy is missing; run the stage that writes it": (None, lambda path: artifacts.read_array(path)),
+    r"got shape \(3,\), expected \(4,\)": (numbers, lambda path: artifacts.read_array(path, (4,))),
+    "got dtype float64, expected int64": (numbers, lambda path: artifacts.read_array(path, None, "int64")),
+    "not a whole .npy file.*fully written": (lambda path: (numbers(path), cut(path)), lambda path: artifacts.read_array(path)),
+    "not a whole .npy file.*pickle": (
+        lambda path: np.save(path, np.array([{}]), allow_pickle=True), lambda path: artifacts.read_array(path)
+    ),
+    "not valid JSON": (brace, lambda path: artifacts.read_json(path)),
+    "does not fit Linear": (brace, lambda path: artifacts.read_weights(path, nn.Linear(2, 1))),
+    "size mismatch": (wide, lambda path: artifacts.read_weights(path, nn.Linear(2, 1))),
+}
+
+
+@pytest.mark.parametrize("told", READERS)
+def test_a_missing_damaged_or_other_file_is_told(told, tmp_path):
     path = tmp_path / "a.npy"
+    prepare, read = READERS[told]
     if prepare:
         prepare(path)
     with pytest.raises(ArtifactError, match=told):

@@ -12,17 +12,15 @@ from lt.weightings.longtail_da import eps_gradient
 
 
 def test_a_row_below_its_bar_is_marked():
-    verdicts = [
-        Row("a", 1, 1, "s", 2.0, 1.25).verdict, Row("a", 1, 1, "s", 1.0, 1.25).verdict, Row("a", 1, 1, "s", 1.0, 1.15, False).verdict,
-        Row("a", 1, 1, "s", 2.0, 1.15, False).verdict, Row("a", 1, 1, "s", 2.0).verdict, Row("a", 1, 1, "s", float("nan"), 0.6, False).verdict,
-    ]
+    cases = [(2.0, 1.25), (1.0, 1.25), (1.0, 1.15, False), (2.0, 1.15, False), (2.0, None), (float("nan"), 0.6, False)]
+    verdicts = [Row("a", 1, 1, "s", *case).verdict for case in cases]
     assert verdicts == ["ok", "below", "ok", "below", "told", "below"]
 
 
 def test_the_table_is_aligned():
     lines = table([Row("short", 1, 2, "s", 0.5), Row("a longer pair", 1000.0, 2, "images/s", 500.0, 1.25)]).split("\n")
     assert len(lines) == 4 and len({len(line) for line in lines}) == 1
-    assert lines[3].split("|")[1:] == [" a longer pair ", " 1e+03 ", " 2     ", " images/s ", " 500   ", " at least 1.25 ", " ok   ", ""]
+    assert lines[3] == "| a longer pair | 1e+03 | 2     | images/s | 500   | at least 1.25 | ok   |"
 
 
 def test_functions_take_turns_and_the_first_round_does_not_count():
@@ -62,5 +60,6 @@ def test_the_plain_loop_sees_the_same_shapes(augment):
 
 def test_the_sizes_are_those_of_cifar_100_lt():
     assert abs(sizes.counts(10_847, 100).sum() - 10_847) < 50
-    assert sizes.counts(10_847, 100)[[0, -1]].tolist() == [500, 5]
-    assert training.flops_per_image() == pytest.approx(3 * 2 * 69.1e6, rel=0.02)  # forward once, backward twice 69 million products
+    assert sizes.counts(10_847, 100)[[0, -1]].tolist() == pytest.approx([500, 5], rel=0.01)
+    # 69 million products and as many sums, once forward and twice backward
+    assert training.flops_per_image() == pytest.approx(3 * 2 * 69.1e6, rel=0.02)

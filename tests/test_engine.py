@@ -95,10 +95,12 @@ def make_run(state=None, experts=1, head="linear", objective=None, **changes) ->
         backbone = Backbone(experts)
     model = Classifier(backbone, build_head(spec, 0), (0.5,) * 3, (0.25,) * 3)
     parts = {
-        "objective": objective or engine.Supervised(ce.make(COUNTS)), "sampler": instance.make(labels.numpy(), COUNTS, settings.batch_size),
+        "objective": objective or engine.Supervised(ce.make(COUNTS)),
+        "sampler": instance.make(labels.numpy(), COUNTS, settings.batch_size),
         "augment": crop_flip.make(8), "mix": no_mix.make(COUNTS), "weighting": no_weighting.make(COUNTS),
     }
-    return engine.Run(model=model, images=images, labels=labels, schedule=settings, seed=0, name="test", state=state, **parts | changes)
+    named = {"model": model, "images": images, "labels": labels, "schedule": settings, "seed": 0, "name": "test", "state": state}
+    return engine.Run(**named | parts | changes)
 
 
 def result(run: engine.Run) -> tuple:

@@ -10,8 +10,8 @@ from lt.schedule import learning_rate
 
 def schedule(**changes) -> Schedule:
     plain = {
-        "epochs": 200, "batch_size": 128, "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4, "schedule": "constant",
-        "warmup_epochs": 0, "warmup_from": 1.0, "milestones": [], "gamma": 0.1,
+        "epochs": 200, "batch_size": 128, "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4,
+        "schedule": "constant", "warmup_epochs": 0, "warmup_from": 1.0, "milestones": [], "gamma": 0.1,
     }
     return Schedule(**plain | changes)
 

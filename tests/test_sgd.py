@@ -12,7 +12,8 @@ from lt.sgd import SGD
 @pytest.mark.parametrize("momentum, nesterov", [(0.0, False), (0.9, False), (0.9, True)])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 def test_steps_are_those_of_torch(momentum, nesterov, weight_decay):
-    start = [torch.randn(3, 4, dtype=torch.float64), torch.randn(5, dtype=torch.float64), torch.randn(2, dtype=torch.float64)]
+    random = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, dtype=torch.float64, generator=random) for shape in ((3, 4), (5,), (2,))]
     ours, theirs = ([torch.nn.Parameter(tensor.clone()) for tensor in start] for _ in range(2))
     own = SGD(ours, 0.1, momentum, weight_decay, nesterov)
     other = torch.optim.SGD(theirs, 0.1, momentum, weight_decay=weight_decay, nesterov=nesterov)
