@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lt import load, params
+from stages import code
 
 ROOT = Path(__file__).parent.parent
 SHARED = {"contracts", "counts", "data", "keys", "options"}
@@ -117,11 +118,20 @@ def declared(project) -> dict:
 
 
 @pytest.mark.pipeline
+def test_the_stage_that_hashes_shared_code_depends_on_all_of_it(project):
+    deps = set(declared(project)["code"][0])
+    assert {Path("lt", path.name) for path in (ROOT / "lt").glob("*.py") if path.name != "__init__.py"} <= deps
+    assert {Path("stages", f"{stage}.py") for stage in (*code.STAGES, "code")} <= deps
+
+
+@pytest.mark.pipeline
 def test_code_dependencies_cover_what_each_stage_imports(project, traced):
     stages = declared(project)
     assert set(traced) == set(stages)
     for stage, used in traced.items():
         deps = stages[stage][0]
+        hashed = [project.folder / dep for dep in deps if dep.parts[:2] == ("artifacts", "code")]
+        deps = deps + [Path(line.split()[1]) for path in hashed for line in path.read_text().splitlines()]
         missing = [name for name in used if not any(dep == Path(name) or dep in Path(name).parents for dep in deps)]
         assert not missing, f"dvc.yaml, stage {stage}: add {missing} to its deps"
 

@@ -45,7 +45,7 @@ def experiment(project, *arguments, ok=True):
 
 
 def test_one_command_builds_the_whole_table(built):
-    everything = {"check", "subsample", "base@0", "features@0", "distill@pc-0", "evaluate_base", "evaluate_xerm@pc", "report"}
+    everything = {"check", "code", "subsample", "base@0", "features@0", "distill@pc-0", "evaluate_base", "evaluate_xerm@pc", "report"}
     everything |= {f"{stage}@{method}{end}" for method in ("crt", "pc", "balms") for stage, end in (("retrain", "-0"), ("evaluate", ""))}
     assert executed(built.first) == everything
     table = (built.folder / "results/table.md").read_text()
@@ -114,6 +114,13 @@ def test_editing_or_adding_code_that_is_not_selected_re_runs_nothing(restored):
         path.write_text(path.read_text() + "\n# edited\n")
     shutil.copy(restored.folder / "lt/losses/ce.py", restored.folder / "lt/losses/mine.py")
     assert executed(restored.dvc("repro")) == set()
+
+
+def test_editing_shared_code_re_runs_the_stages_that_import_it(restored):
+    path = restored.folder / "lt/comparison.py"
+    path.write_text(path.read_text() + "\n# edited\n")
+    ran = executed(restored.dvc("repro"))
+    assert ran == {"code", "evaluate_base", "evaluate_xerm@pc", "evaluate@crt", "evaluate@pc", "evaluate@balms"}
 
 
 def test_editing_a_method_re_runs_it_and_stops_where_nothing_changed(restored):
