@@ -3,6 +3,7 @@
 import ast
 import hashlib
 from pathlib import Path
+from typing import Iterable
 
 FOLDER = Path(__file__).parent
 
@@ -20,16 +21,18 @@ def imported(path: Path) -> set[Path]:
     return {FOLDER / f"{name}.py" for name in names if (FOLDER / f"{name}.py").is_file()}
 
 
-def closure(script: Path) -> list[Path]:
-    """Files lt/<name>.py that a script needs, directly or through one another, sorted."""
-    found, todo = set(), imported(script)
+def closure(scripts: Iterable[Path]) -> list[Path]:
+    """Files of lt that scripts need: those lt/<name>.py that they import, directly or through one another, and the scripts
+    themselves where they are files of lt, or folders of such; sorted."""
+    scripts = [path for script in scripts for path in (sorted(script.glob("*.py")) if script.is_dir() else [script])]
+    found, todo = set(), set().union(*map(imported, scripts))
     while todo:
         found |= todo
-        todo = set().union(*(imported(path) for path in todo)) - found
-    return sorted(found)
+        todo = set().union(*map(imported, todo)) - found
+    return sorted(found | {path.resolve() for path in scripts if FOLDER in path.resolve().parents})
 
 
-def fingerprint(script: Path) -> str:
-    """One line per file: sha256, two spaces, path from the project's root."""
-    lines = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  lt/{path.name}\n" for path in closure(script))
-    return "".join(lines)
+def fingerprint(scripts: Iterable[Path]) -> str:
+    """One line per file of their closure: sha256, two spaces, path from the project's root."""
+    hashes = ((hashlib.sha256(path.read_bytes()).hexdigest(), path.relative_to(FOLDER.parent)) for path in closure(scripts))
+    return "".join(f"{digest}  {path.as_posix()}\n" for digest, path in hashes)

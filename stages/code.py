@@ -11,13 +11,28 @@ from lt import artifacts
 from lt.command import arguments, run
 from lt.shared_code import fingerprint
 
-STAGES = ("subsample", "base", "features", "retrain", "distill", "evaluate", "report")
+IMAGES = ("lt/cifar.py", "lt/image_ops.py", "lt/policies.py", "lt/resnet.py")
+TRAINING = ("lt/heads", "lt/loss.py", "lt/losses/ce.py", "lt/mixes/none.py", "lt/weightings/none.py")
+METHODS = (
+    "lt/decoupling.py", "lt/losses/balanced_softmax.py", "lt/retraining.py", "lt/robust_loss.py", "lt/samplers/class_aware.py",
+)
+# What a stage reaches through its plug-ins only, of which dvc.yaml names the selected ones; a folder stands for its files.
+THROUGH_PLUGINS = {
+    "subsample": ("lt/cifar.py",),
+    "base": (*IMAGES, "lt/loss.py", "lt/mixing.py"),
+    "features": IMAGES,
+    "retrain": (*IMAGES, *TRAINING, *METHODS),
+    "distill": (*IMAGES, *TRAINING, "lt/samplers/instance.py"),
+    "evaluate": (),
+    "report": (),
+}
 
 
 def main() -> None:
     arguments(__doc__, seed=False)
-    for stage in STAGES:
-        artifacts.write_text(artifacts.stage_dir("code", stage), fingerprint(Path("stages") / f"{stage}.py"))
+    for stage, plugin_code in THROUGH_PLUGINS.items():
+        content = fingerprint([Path("stages", f"{stage}.py"), *map(Path, plugin_code)])
+        artifacts.write_text(artifacts.stage_dir("code", stage), content)
 
 
 if __name__ == "__main__":

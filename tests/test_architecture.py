@@ -121,7 +121,8 @@ def declared(project) -> dict:
 def test_the_stage_that_hashes_shared_code_depends_on_all_of_it(project):
     deps = set(declared(project)["code"][0])
     assert {Path("lt", path.name) for path in (ROOT / "lt").glob("*.py") if path.name != "__init__.py"} <= deps
-    assert {Path("stages", f"{stage}.py") for stage in (*code.STAGES, "code")} <= deps
+    assert {Path("stages", f"{stage}.py") for stage in (*code.THROUGH_PLUGINS, "code")} <= deps
+    assert {Path(name) for names in code.THROUGH_PLUGINS.values() for name in names} <= deps
 
 
 @pytest.mark.pipeline

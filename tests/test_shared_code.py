@@ -8,7 +8,7 @@ STAGES = Path(__file__).parent.parent / "stages"
 
 
 def names(script: str) -> set[str]:
-    return {path.name for path in shared_code.closure(STAGES / script)}
+    return {path.name for path in shared_code.closure([STAGES / script])}
 
 
 def test_imports_are_followed_through_other_files():
@@ -25,15 +25,24 @@ def test_every_form_of_import_counts(tmp_path):
 
 
 def test_the_fingerprint_changes_with_a_file_that_is_needed(tmp_path, monkeypatch):
-    (tmp_path / "a.py").write_text("from lt import b\n")
-    (tmp_path / "b.py").write_text("ONE = 1\n")
-    (tmp_path / "c.py").write_text("TWO = 2\n")
-    monkeypatch.setattr(shared_code, "FOLDER", tmp_path)
+    folder = tmp_path / "lt"
+    folder.mkdir()
+    (folder / "a.py").write_text("from lt import b\n")
+    (folder / "b.py").write_text("ONE = 1\n")
+    (folder / "c.py").write_text("TWO = 2\n")
+    monkeypatch.setattr(shared_code, "FOLDER", folder)
     script = tmp_path / "script.py"
     script.write_text("from lt.a import x\n")
-    before = shared_code.fingerprint(script)
+    before = shared_code.fingerprint([script])
     assert [line.split("  ")[1] for line in before.splitlines()] == ["lt/a.py", "lt/b.py"]
-    (tmp_path / "c.py").write_text("TWO = 3\n")
-    assert shared_code.fingerprint(script) == before
-    (tmp_path / "b.py").write_text("ONE = 2\n")
-    assert shared_code.fingerprint(script) != before
+    (folder / "c.py").write_text("TWO = 3\n")
+    assert shared_code.fingerprint([script]) == before
+    (folder / "b.py").write_text("ONE = 2\n")
+    assert shared_code.fingerprint([script]) != before
+
+
+def test_files_and_folders_of_plugins_count_with_what_they_import():
+    root = STAGES.parent
+    found = {str(path.relative_to(root)) for path in shared_code.closure([root / "lt/heads", root / "lt/losses/ce.py"])}
+    assert {"lt/heads/linear.py", "lt/heads/causal.py", "lt/losses/ce.py", "lt/loss.py"} <= found
+    assert "lt/losses/focal.py" not in found
