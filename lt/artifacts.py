@@ -101,10 +101,29 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:
     Its space is taken at once: a disk that is full only when a page is written ends the process without a word.
     """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
-        with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+    with open(path, "r+b") as file:
+        _reserve(file, os.path.getsize(path))
     return array
+
+
+def temporary_array(shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:
+    """An array in an unnamed file, which goes with the array, for what memory may not hold; ArtifactError on a full disk."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    with tempfile.TemporaryFile() as file:
+        try:
+            _reserve(file, size)
+        except OSError as error:
+            folder = tempfile.gettempdir()
+            raise ArtifactError(f"no room for {size / 2**20:.0f} MiB in {folder} ({_reason(error)}); TMPDIR names another folder") from error
+        return np.memmap(file, dtype, mode="r+" if size else "w+", shape=shape)
+
+
+def _reserve(file, size: int) -> None:
+    """Takes the space of a file, where the system has a call for that; OSError where the disk has no room."""
+    if hasattr(os, "posix_fallocate") and size:  # not on macOS and Windows
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        file.truncate(size)
 
 
 def read_array(path: Path, shape: tuple[int | None, ...] | None = None, dtype: str | None = None, mmap: bool = False) -> np.ndarray:

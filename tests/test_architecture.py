@@ -20,8 +20,8 @@ ALLOWED = {
     "heads": set(),
     "losses": {"loss"},
     "methods": {
-        "base", "classifier", "decoupling", "engine", "features", "heads", "losses",
-        "mixes", "params", "resume", "retraining", "robust_loss", "samplers", "weightings",
+        "base", "bilevel", "classifier", "decoupling", "engine", "features", "heads", "losses",
+        "mixes", "params", "resume", "retraining", "robust_loss", "samplers", "sgd", "weightings",
     },
     "mixes": {"mixing"},
     "models": {"resnet"},

@@ -76,6 +76,14 @@ def test_what_a_killed_run_left_is_removed(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".10.abc.part", "0"]
 
 
+def test_a_temporary_array_takes_its_room_at_once():
+    array = artifacts.temporary_array((2, 3), np.float32)
+    array[1] = 5
+    assert array.tolist() == [[0, 0, 0], [5, 5, 5]]
+    with full_disk(), pytest.raises(ArtifactError, match="no room for 1 MiB in .*free some space.*TMPDIR"):
+        artifacts.temporary_array((BIG, 2), np.float32)
+
+
 def test_a_full_disk_keeps_an_old_small_file(tmp_path):
     artifacts.write_text(tmp_path / "a.json", "old")
     with full_disk(), pytest.raises(ArtifactError, match="free some space.*the old file, if any, is kept"):
