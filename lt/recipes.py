@@ -109,6 +109,22 @@ def find(name: str, folder: Path = FOLDER) -> Recipe:
     return recipes[name]
 
 
+def followed(content: dict[str, Any], folder: Path = FOLDER) -> Recipe | None:
+    """The recipe that the content of params.yaml is, among those with published numbers; None where it is none of them.
+
+    What a recipe leaves open, such as seeds, precision and compilation, may be anything; so may the reported row.
+    """
+    methods = {name: with_defaults(name, options or {}) for name, options in content["methods"].items()}
+    content = content | {"methods": methods}
+    for recipe in read_all(folder).values():
+        try:
+            if recipe.published and expand(recipe, content) | {"report": content["report"]} == content:
+                return recipe
+        except RecipeError:
+            continue
+    return None
+
+
 def expand(recipe: Recipe, content: dict[str, Any]) -> dict[str, Any]:
     """The content of params.yaml with a recipe applied; the given content is not changed.
 

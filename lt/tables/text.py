@@ -1,0 +1,114 @@
+"""A table as Markdown, for reading as text as well: one section for each recipe, which are never ranked together."""
+
+from typing import Any, Sequence
+
+from lt.page.provenance import in_words
+
+SHOWN = ("balanced", "many", "medium", "few", "nll", "ece")
+HEAD = (
+    "row", "seeds", "budget", "balanced %", "published %", "difference", "verdict", "many %", "medium %", "few %", "nll", "ece %",
+)  # fmt: skip
+NOTE = (
+    "ours: mean ± sd over the seeds, of the last epoch's weights. many, medium, few: classes with more than 100, 20 to 100, and "
+    "fewer than 20 training images. difference: ours minus published, in points. nll and ece: lower is better. Each section is a "
+    "protocol of its own: rows of different sections are not to be compared."
+)
+
+
+def markdown(table: dict[str, Any]) -> str:
+    """Content of results/tables/<name>.md, from that of the JSON file."""
+    sections = [_section(name, recipe) for name, recipe in table["recipes"].items()]
+    return "\n\n".join([f"# {table['table']}", f"`{table['command']}`", NOTE, f"Verdict: {table['band']}", *sections]) + "\n"
+
+
+def _section(name: str, recipe: dict[str, Any]) -> str:
+    source = recipe["source"]
+    code = f" Code: {source['repository']}." if source["repository"] else ""
+    parts = [
+        f"## {name}",
+        f"{recipe['summary']}. Source: {source['paper']}.{code}",
+        aligned(HEAD, [_row(row, content) for row, content in recipe["rows"].items()]),
+        *_sources(recipe["rows"]),
+        *_others(recipe["rows"]),
+        f"Protocol: {recipe['protocol']}",
+        "What differs here:\n\n" + "\n".join(f"- {line}" for line in recipe["differs"]),
+        *_made_by(recipe),
+    ]
+    return "\n\n".join(parts)
+
+
+def aligned(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with padded cells; the first column to the left, the others to the right."""
+    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    table = []
+    for first, *others in [head, rule, *lines]:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
+        table.append(f"| {' | '.join(cells)} |")
+    return "\n".join(table)
+
+
+def _row(row: str, content: dict[str, Any]) -> list[str]:
+    published = content["published"].get("balanced")
+    shown = "-" if published is None else f"{100 * published:.1f}"
+    if content["status"] != "done":
+        return [row, "-", f"{content['budget']:g}", content["status"], shown, *("-" for _ in range(len(SHOWN) + 1))]
+    difference = content["difference"].get("balanced")
+    numbers = [_number(name, content) for name in SHOWN]
+    return [
+        row, str(len(content["seeds"])), f"{content['budget']:g}", numbers[0], shown,
+        "-" if difference is None else f"{100 * difference:+.1f}", _verdict(content, "balanced"), *numbers[1:],
+    ]
+
+
+def _verdict(content: dict[str, Any], metric: str) -> str:
+    """inside, above, below; why there is none at a reduced budget; - where nothing is published."""
+    if metric not in content["difference"]:
+        return "-"
+    return content["verdict"].get(metric, "reduced budget")
+
+
+def _number(name: str, content: dict[str, Any]) -> str:
+    """Mean ± sd, in percent where the metric is a fraction; - where a group is empty."""
+    mean, sd = content["mean"][name], content["sd"][name]
+    if mean is None:
+        return "-"
+    scale, digits = (1, 3) if name == "nll" else (100, 1)  # the others are fractions
+    text = f"{scale * mean:.{digits}f}"
+    return text if sd is None else f"{text} ± {scale * sd:.{digits}f}"
+
+
+def _sources(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Where the published numbers stand, each place once with its rows."""
+    places: dict[str, list[str]] = {}
+    for row, content in rows.items():
+        if content["source"]:
+            places.setdefault(content["source"], []).append(row)
+    if not places:
+        return ["Published: no number that could be checked."]
+    return ["Published: " + "; ".join(f"{', '.join(found)}: {place}" for place, found in places.items()) + "."]
+
+
+def _others(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """A second table, of the published metrics other than balanced accuracy, where there are any."""
+    lines = []
+    for row, content in rows.items():
+        for name in content.get("difference", {}):
+            if name != "balanced":
+                published, difference = content["published"][name], content["difference"][name]
+                ours = [_number(name, content), f"{100 * published:.1f}", f"{100 * difference:+.1f}"]
+                lines.append([row, name, *ours, _verdict(content, name)])
+    return [aligned(["row", "metric", "ours %", "published %", "difference", "verdict"], lines)] if lines else []
+
+
+def _made_by(recipe: dict[str, Any]) -> list[str]:
+    """Versions, device, commits and time; nothing where no row is done."""
+    if not recipe["seconds"]:
+        return []
+    versions = "; ".join(f"{key} {', '.join(map(str, found))}" for key, found in recipe["versions"].items() if found)
+    how = "; ".join(f"{block}: compile {found['compile']}, {found['precision']}" for block, found in recipe["how"].items())
+    seconds = [f"{script} {in_words(sum(found.values()))} ({len(found)})" for script, found in recipe["seconds"].items()]
+    return [
+        f"Made by: {versions}; {how}; commit {', '.join(recipe['commits'])}.",
+        f"Time in all (runs), without imports, of a run that continued a killed one the last part: {', '.join(seconds)}.",
+    ]
