@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -38,24 +39,39 @@ def index_path(name: str) -> Path:
 def open_dataset(settings: Settings, split: str, check: Literal["full", "quick", "none"] = "quick") -> Split:
     """Opens one part of the data set that params.yaml names, after comparing its raw files with their index.
 
-    split 'train' or 'test'    check: see verify; 'none' for the second part that a stage opens
+    split: one of parts(...)    check: see verify; 'none' for the second part that a stage opens
+    Images that the data set wants packed are packed at the first read, under .packed in the data root.
     raises RawDataError where there is no index or the files differ from it, ValueError where the data set refuses its files
     """
     name = settings.dataset
     options = _all_options(name, settings.options("datasets", name))
     if check != "none":
         verify(name, data_root(), options, full=check == "full")
-    return _module(name).open_split(data_root(), split, **options)
+    part = _module(name).open_split(data_root(), split, **options)
+    if getattr(part.images, "packed", False):
+        from lt.packed import PackedImages
+
+        images = PackedImages(part.images, data_root() / ".packed", f"{name}-{split}", fingerprint(name))
+        return replace(part, images=images)
+    return part
+
+
+def parts(name: str, options: dict[str, Any]) -> tuple[str, ...]:
+    """The parts of a data set: train, test and, where it has one of its own, val."""
+    module = _module(name)
+    return module.parts(**_all_options(name, options)) if hasattr(module, "parts") else ("train", "test")
 
 
 def make(name: str, root: Path, options: dict[str, Any]) -> dict:
-    """Downloads what is missing, decodes every image once, and lists the raw files.
+    """Downloads what is missing, checks what is there, and lists the raw files.
 
     A data set in lt/datasets/<name>.py defines, beside open_split, raw_files(root, **options) -> {name in the index: file}
-    and, where there is something to download or to check, prepare(root, **options).
+    and, where there is something to download or to check, prepare(root, **options). One whose images are too many for a line
+    each defines list_images(root, **options) -> entries of a compact index of its own, besides its raw files, and
+    compare_images(root, entries, full, **options) -> differences from it, one per line.
 
-    returns {"dataset", "files": [{"path", "sha256", "size" in bytes}]}, sorted by path
-    raises ValueError where the download fails, or listing all images that cannot be decoded
+    returns {"dataset", "files": [{"path", "sha256", "size" in bytes}], "images": what list_images gave}, files sorted by path
+    raises ValueError where the download fails, or listing all images that cannot be decoded, or are missing
     """
     options = _all_options(name, options)
     module = _module(name)
@@ -65,14 +81,18 @@ def make(name: str, root: Path, options: dict[str, Any]) -> dict:
     with ThreadPoolExecutor() as pool:
         hashes = pool.map(_sha256, [file for _, file in files])
         listed = [{"path": path, "sha256": sha, "size": file.stat().st_size} for (path, file), sha in zip(files, hashes)]
-    return {"dataset": name, "files": listed}
+    compact = {"images": module.list_images(root, **options)} if hasattr(module, "list_images") else {}
+    return {"dataset": name, "files": listed, **compact}
 
 
 def write(index: dict) -> Path:
     """Writes what make returned to data/<name>.json, one file per line, so that a diff shows the files that changed."""
-    lines = ",\n".join(" " + json.dumps(file, sort_keys=True) for file in index["files"])
-    path = index_path(index["dataset"])
-    artifacts.write_text(path, f'{{"dataset": {json.dumps(index["dataset"])}, "files": [\n{lines}\n]}}\n')
+    path, blocks = index_path(index["dataset"]), []
+    for key in ("files", "images"):
+        if key in index:
+            lines = ",\n".join(" " + json.dumps(entry, sort_keys=True) for entry in index[key])
+            blocks.append(f'"{key}": [\n{lines}\n]')
+    artifacts.write_text(path, f'{{"dataset": {json.dumps(index["dataset"])}, {", ".join(blocks)}}}\n')
     return path
 
 
@@ -98,10 +118,11 @@ def fingerprint(name: str) -> str:
 def verify(name: str, root: Path, options: dict[str, Any], full: bool = True) -> None:
     """Raises one RawDataError that tells all raw files that are missing, changed or not in the index; silent if there is none.
 
-    full: compare every file's sha256; otherwise only if all files together are below a GiB, and names and sizes above that
+    full: compare every file's sha256; otherwise only if all files together are below a GiB, and names and sizes above that;
+    of images in a compact index, all sizes and the contents of one in a thousand, otherwise that one's size
     """
-    indexed = read(name)
-    files = _module(name).raw_files(root, **_all_options(name, options))
+    indexed, module, options = read(name), _module(name), _all_options(name, options)
+    files = module.raw_files(root, **options)
     sizes = {path: file.stat().st_size for path, file in files.items() if file.is_file()}
     differences = [f"missing: {path}" for path in sorted(indexed.keys() - sizes.keys())]
     differences += [f"extra: {path}" for path in sorted(sizes.keys() - indexed.keys())]
@@ -113,6 +134,8 @@ def verify(name: str, root: Path, options: dict[str, Any], full: bool = True) ->
             hashes = pool.map(_sha256, [files[path] for path in same_size])
             changed |= {path for path, sha in zip(same_size, hashes) if sha != indexed[path][1]}
     differences += [f"changed: {path}" for path in sorted(changed)]
+    if not differences and hasattr(module, "compare_images"):  # other lists name other images
+        differences = module.compare_images(root, artifacts.read_json(index_path(name)).get("images", []), full, **options)
     if differences:
         more = [f"... and {len(differences) - SHOWN} more"] if len(differences) > SHOWN else []
         first = f"raw data of {name}: {len(differences)} differences from {index_path(name)}:"

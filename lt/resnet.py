@@ -68,6 +68,7 @@ class ResNet(nn.Module):
 
     feature_dim = 64
     num_experts = 1
+    stage_dims = (16, 32, 64)
 
     def __init__(self, n: int):
         super().__init__()
@@ -78,4 +79,10 @@ class ResNet(nn.Module):
         initialise(self)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return pool(self.stage3(self.stage2(self.stage1(self.stem(images)))))
+        return self.stages(images)[-1]
+
+    def stages(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Features after each of the stages, (B, stage_dims[i]); the last are those that forward gives."""
+        first = self.stage1(self.stem(images))
+        second = self.stage2(first)
+        return pool(first), pool(second), pool(self.stage3(second))

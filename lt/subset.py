@@ -19,7 +19,8 @@ class Subset:
     """What the later stages know of the data.
 
     classes: C names in label order    counts (C,) int64: training images per class, without the validation part
-    train_index (N,), val_index: positions in the data set's train part, class by class    *_labels: their labels; all int64
+    train_index (N,): positions in the data set's train part, class by class; val_index: in its part `val_part`, 'train' or
+    'val'    *_labels: their labels; all int64
     imbalance: largest / smallest count, as asked for (as found for profile 'none')    drawn (C,): counts with the validation part
     sha256: of the training positions    raw_sha256: of data/<dataset>.json, that is, of all raw files
     image_size in pixels    mean, std: per channel, of images scaled to [0, 1]
@@ -43,6 +44,7 @@ class Subset:
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    val_part: str = "train"
 
 
 def draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
@@ -60,8 +62,8 @@ def draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
         raise ValueError(f"counts: got {counts.tolist()[:10]}, expected at most what each class has, {available.tolist()[:10]}")
     random = np.random.RandomState(seed)
     chosen = []
-    for c, count in enumerate(counts):
-        positions = np.flatnonzero(labels == c)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(available)[:-1])
+    for positions, count in zip(by_class, counts):
         random.shuffle(positions)
         chosen.append(positions[:count])
     return np.concatenate(chosen).astype(np.int64)
@@ -76,22 +78,25 @@ def carve(index: np.ndarray, labels: np.ndarray, fraction: float) -> tuple[np.nd
     returns two index arrays, in the order of `index`; the second is empty for fraction 0
     """
     keep = np.ones(len(index), dtype=bool)
-    for c in np.unique(labels) if fraction > 0 else ():
-        members = np.flatnonzero(labels == c)
-        kept_out = min(max(round(fraction * len(members)), 1), len(members) - 1)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
+    for members in by_class if fraction > 0 else ():
+        kept_out = max(min(max(round(fraction * len(members)), 1), len(members) - 1), 0)
         keep[members[len(members) - kept_out :]] = False
     return index[keep], index[~keep]
 
 
 def make(
-    dataset: str, train: Split, test: Split, *, kind: str, imbalance: float, seed: int, val_fraction: float, raw_sha256: str
+    dataset: str, train: Split, test: Split, *, kind: str, imbalance: float, seed: int, val_fraction: float, raw_sha256: str,
+    val: Split | None = None,
 ) -> Subset:
-    """Draws the long-tailed part of `train`, and keeps the validation part out of it.
+    """Draws the long-tailed part of `train`, and keeps a validation part out of it; `val`, if given, is that part instead.
 
     kind: 'exp', 'step' or 'none', see lt.counts.profile    imbalance >= 1    seed: of the draw    val_fraction: see carve
     raw_sha256: see Subset
     raises ValueError where the parts differ in their classes, or a profile is asked for of data that are imbalanced as they are
     """
+    if val and val_fraction:
+        raise ValueError(f"subset.val_fraction: got {val_fraction}, expected 0: {dataset} has a validation part of its own")
     if train.classes != test.classes:
         found = f"{train.classes[:5]}, ... in train and {test.classes[:5]}, ... in test"
         raise ValueError(f"{dataset}: got classes {found}, expected the same in both")
@@ -104,6 +109,7 @@ def make(
     drawn = profile(kind, available, imbalance)
     index = draw(train.labels, drawn, seed)
     train_index, val_index = carve(index, train.labels[index], val_fraction)
+    val_index = np.arange(len(val.labels)) if val else val_index
     train_labels = train.labels[train_index]
     return Subset(
         dataset=dataset,
@@ -112,7 +118,7 @@ def make(
         train_index=train_index,
         train_labels=train_labels,
         val_index=val_index,
-        val_labels=train.labels[val_index],
+        val_labels=(val or train).labels[val_index],
         test_labels=test.labels,
         profile=kind,
         imbalance=float(imbalance if kind != "none" else drawn.max() / drawn.min()),
@@ -124,6 +130,7 @@ def make(
         image_size=train.image_size,
         mean=train.mean,
         std=train.std,
+        val_part="val" if val else "train",
     )
 
 

@@ -15,13 +15,15 @@ def main() -> None:
     path_of("datasets", name)  # a wrong name is told first
     options = params.load().datasets.get(name) or {}
     found = index.make(name, index.data_root(), options)
-    for split in ("train", "test"):
+    for split in index.parts(name, options):
         part = load("datasets", name)(index.data_root(), split, **options)
         counts = np.bincount(part.labels, minlength=len(part.classes))
         side = f"{part.image_size} x {part.image_size}"
         print(f"{split}: {len(part.labels)} images of {side}, {len(counts)} classes of {counts.min()} to {counts.max()} images")
-    size = sum(file["size"] for file in found["files"])
-    print(f"{index.write(found)}: {len(found['files'])} files, {size / 2**20:.1f} MiB")
+    images = found.get("images", [])
+    number = len(found["files"]) + sum(block["files"] for block in images)
+    size = sum(file["size"] for file in found["files"]) + sum(block["bytes"] for block in images)
+    print(f"{index.write(found)}: {number} files, {size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -5,17 +5,19 @@ python -m stages.subsample
 
 from lt import artifacts, params
 from lt.command import arguments, run
-from lt.index import fingerprint, open_dataset
+from lt.index import fingerprint, open_dataset, parts
 from lt.subset import Subset, make, write_subset
 
 
 def main() -> None:
     arguments(__doc__, seed=False)
     settings = params.load()
+    has_val = "val" in parts(settings.dataset, settings.options("datasets", settings.dataset))
     subset = make(
         settings.dataset,
         train=open_dataset(settings, "train", check="full"),
         test=open_dataset(settings, "test", check="none"),
+        val=open_dataset(settings, "val", check="none") if has_val else None,
         kind=settings.subset.profile,
         imbalance=settings.imbalance,
         seed=settings.subset.seed,
@@ -31,9 +33,10 @@ def summary(subset: Subset) -> str:
     """One line: counts from head to tail, sizes, and the start of the sha256."""
     counts = [str(count) for count in sorted(subset.counts.tolist(), reverse=True)]
     shown = counts if len(counts) <= 10 else [*counts[:5], "...", *counts[-3:]]
+    told = "to validate on" if subset.val_part == "val" else "kept out"
     return (
         f"{subset.dataset}: {len(counts)} classes of {' '.join(shown)} images, {len(subset.train_index)} to train on, "
-        f"{len(subset.val_index)} kept out, {len(subset.test_labels)} to test on, sha256 {subset.sha256[:12]}"
+        f"{len(subset.val_index)} {told}, {len(subset.test_labels)} to test on, sha256 {subset.sha256[:12]}"
     )
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from lt.data import Split
 from lt.datasets import folder
+from lt.decode import decode
 
 RED, WHITE = [255, 0, 0], [255, 255, 255]
 
@@ -167,7 +168,7 @@ def half_transparent(mode: str) -> Image.Image:
 )
 def test_every_kind_of_image_becomes_rgb(tmp_path, name, image, left, right):
     options = {"lossless": True} if name.endswith("webp") else {}
-    pixels = folder.decode(save(tmp_path / name, image, **options), 8)
+    pixels = decode(save(tmp_path / name, image, **options), 8)
     assert pixels.shape == (8, 8, 3) and pixels.dtype == np.uint8
     for found, expected in ((pixels[4, 1], left), (pixels[4, 6], right)):
         assert np.abs(found.astype(int) - expected).max() <= 2, (found, expected)
@@ -178,19 +179,19 @@ def test_exif_orientation_is_honoured(tmp_path):
     image.paste((255, 255, 255), (0, 0, 16, 8))  # stored with white above; orientation 6 turns it by 90 degrees to the right
     exif = Image.Exif()
     exif[0x0112] = 6
-    pixels = folder.decode(save(tmp_path / "turned.jpg", image, exif=exif, quality=95), 16)
+    pixels = decode(save(tmp_path / "turned.jpg", image, exif=exif, quality=95), 16)
     assert pixels[:, 12:].min() > 240 and pixels[:, :4].max() < 15
 
 
 def test_long_side_is_cut_evenly_and_short_side_scaled(tmp_path):
     image = Image.new("RGB", (40, 16), "black")
     image.paste((255, 255, 255), (12, 0, 28, 16))
-    wide = folder.decode(save(tmp_path / "wide.png", image), 8)
+    wide = decode(save(tmp_path / "wide.png", image), 8)
     assert wide[:, 1:-1].min() == 255 and wide[:, [0, -1]].min() > 200  # the scaling's filter reaches a little beyond the cut
     assert np.array_equal(wide, wide[:, ::-1])
-    tall = folder.decode(save(tmp_path / "tall.png", image.transpose(Image.Transpose.ROTATE_90)), 8)
+    tall = decode(save(tmp_path / "tall.png", image.transpose(Image.Transpose.ROTATE_90)), 8)
     assert np.array_equal(tall, wide.transpose(1, 0, 2))
-    assert folder.decode(save(tmp_path / "tiny.png", Image.new("RGB", (1, 3), (9, 9, 9))), 8).tolist() == [[[9, 9, 9]] * 8] * 8
+    assert decode(save(tmp_path / "tiny.png", Image.new("RGB", (1, 3), (9, 9, 9))), 8).tolist() == [[[9, 9, 9]] * 8] * 8
 
 
 def test_images_are_read_by_position(tmp_path):

@@ -8,7 +8,9 @@ from torch.nn import functional as F
 from lt.load import load, names
 from lt.resnet import Block
 
-ALL = names("models")
+# The large ones share the code of resnet10, and are tested in test_backbones.py at less cost.
+LARGE = {"resnet50", "resnet152", "resnext50_32x4d"}
+ALL = [name for name in names("models") if name not in LARGE]
 
 
 def make(name, seed=0, **options):
@@ -124,6 +126,18 @@ def test_shape(name, size, side):
         features = model(random_images(size, side))
     assert features.shape == (size, *feature_shape(model)) and features.dtype == torch.float32
     assert torch.isfinite(features).all() and features.std() > 0
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet20", "resnet32", "resnet32_bbn", "ride_resnet32"])
+def test_stages_give_pooled_features_and_end_with_those_of_the_model(name):
+    model, images = make(name).eval(), random_images()
+    maps = {}
+    model.stage1.register_forward_hook(lambda module, inputs, output: maps.update(first=output))
+    stages = model.stages(images)
+    assert [part.shape for part in stages] == [(4, *feature_shape(model)[:-1], width) for width in model.stage_dims]
+    assert torch.equal(stages[-1], model(images)) and model.stage_dims[-1] == model.feature_dim
+    shared = stages[0] if model.num_experts == 1 else stages[0][:, 1]
+    torch.testing.assert_close(shared, maps["first"].mean((2, 3)))
 
 
 @pytest.mark.parametrize("name", ALL)

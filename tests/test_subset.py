@@ -56,6 +56,16 @@ def test_cifar_totals_and_shot_groups(classes, imbalance, total, groups):
     assert tuple(int(mask.sum()) for mask in shot_groups(counts).values()) == groups
 
 
+@pytest.mark.parametrize("classes, head, totals", [
+    (100, 490, (19183, 15594, 12354, 10626, 9304)), (10, 4990, (20391, 16989, 13967, 12380, 11177)),
+    (100, 100, (3876, None, 2486, 2131, None)),  # the test part at the imbalance of the training part
+])
+def test_totals_from_other_largest_classes(classes, head, totals):
+    for imbalance, total in zip((10, 20, 50, 100, 200), totals):
+        if total is not None:
+            assert profile("exp", np.full(classes, head), imbalance).sum() == total
+
+
 @pytest.mark.parametrize(
     "imbalance, sha", [(10, "7f990766cbb5e57b"), (50, "8f43f6eb10ed026f"), (100, "a86899e02756da51"), (200, "7b521240327ba674")]
 )

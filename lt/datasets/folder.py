@@ -6,17 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from lt.data import Split
+from lt.decode import MEAN, STD, THREADS, ImageFiles, attempt, listing, refuse
 from lt.options import Count, OpenFraction
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 OTHER_IMAGES = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl")
-# Of ImageNet, which pretrained models expect; the images of a folder are most often photographs.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-THREADS = min(8, os.cpu_count() or 1)
-SHOWN = 20
 
 
 def open_split(
@@ -53,57 +49,8 @@ def prepare(root: Path, path: str, image_size: int, test_fraction: float) -> Non
     _parts(folder, test_fraction)
     files = list(raw_files(root, path).values())
     with ThreadPoolExecutor(THREADS) as pool:
-        results = pool.map(lambda file: _attempt(file, image_size), files)
-        _refuse([(file, result) for file, result in zip(files, results) if isinstance(result, str)])
-
-
-class ImageFiles:
-    """Image files that are decoded when asked for, by several threads."""
-
-    def __init__(self, files: list[Path], image_size: int):
-        self.files = files
-        self.shape = (len(files), image_size, image_size, 3)
-
-    def read(self, index: np.ndarray) -> np.ndarray:
-        """Images of the given positions: index (B,) -> (B, H, W, 3) uint8; ValueError that lists all unreadable ones."""
-        images = np.empty((len(index), *self.shape[1:]), dtype=np.uint8)
-        bad = []
-        with ThreadPoolExecutor(THREADS) as pool:
-            results = pool.map(lambda i: _attempt(self.files[i], self.shape[1]), index)
-            for row, (position, result) in enumerate(zip(index, results)):
-                if isinstance(result, str):
-                    bad.append((self.files[position], result))
-                else:
-                    images[row] = result
-        _refuse(bad)
-        return images
-
-
-def decode(file: Path, image_size: int) -> np.ndarray:
-    """One image file as an RGB square: (image_size, image_size, 3) uint8; the short side scaled, the long side cut evenly."""
-    with Image.open(file) as opened:
-        opened.draft("RGB", (2 * image_size, 2 * image_size))  # lets the JPEG decoder skip detail that the scaling would drop
-        image = ImageOps.exif_transpose(opened)
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(ImageOps.fit(image.convert("RGB"), (image_size, image_size), Image.Resampling.BILINEAR))
-
-
-def _attempt(file: Path, image_size: int) -> np.ndarray | str:
-    """The image, or why it cannot be decoded."""
-    try:
-        return decode(file, image_size)
-    except Exception as error:  # Pillow meets broken files with many types of errors, also struct.error and SyntaxError
-        return f"{type(error).__name__}: {error}".replace(str(file), file.name)
-
-
-def _refuse(bad: list[tuple[Path, str]]) -> None:
-    if bad:
-        items = [f"{file}: {reason}" for file, reason in bad]
-        raise ValueError(_listing("images cannot be decoded; replace or delete them", items))
+        results = pool.map(lambda file: attempt(file, image_size), files)
+        refuse([(file, result) for file, result in zip(files, results) if isinstance(result, str)])
 
 
 def _parts(folder: Path, test_fraction: float) -> dict[str, dict[str, list[str]]]:
@@ -115,11 +62,11 @@ def _parts(folder: Path, test_fraction: float) -> dict[str, dict[str, list[str]]
         test = _scan(folder, "test")
         for here, there, where in ((test, train, "test but not in train"), (train, test, "train but not in test")):
             if odd := sorted(set(here) - set(there)):
-                raise ValueError(_listing(f"classes of {folder} are in {where}; both need the same class folders", odd))
+                raise ValueError(listing(f"classes of {folder} are in {where}; both need the same class folders", odd))
         return {"train": train, "test": test}
     if single := [name for name, images in train.items() if len(images) < 2]:
         what = f"classes of {folder / 'train'} have one image, to train on or to test on; add images, or a test folder"
-        raise ValueError(_listing(what, single))
+        raise ValueError(listing(what, single))
     parts = {"train": {}, "test": {}}
     for name, images in train.items():
         by_hash = sorted(images, key=lambda path: hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest())
@@ -144,9 +91,9 @@ def _scan(folder: Path, part: str) -> dict[str, list[str]]:
         elif entry.name.lower().endswith(ENDINGS + OTHER_IMAGES):
             stray.append(f"{entry.path}: an image without a label; move it into the folder of its class")
     if stray:
-        raise ValueError(_listing("files or folders are not where or what they should be", stray))
+        raise ValueError(listing("files or folders are not where or what they should be", stray))
     if empty := [str(folder / part / name) for name, images in found.items() if not images]:
-        raise ValueError(_listing(f"class folders hold no image ({' '.join(ENDINGS)}); add some, or delete the folders", empty))
+        raise ValueError(listing(f"class folders hold no image ({' '.join(ENDINGS)}); add some, or delete the folders", empty))
     return found
 
 
@@ -157,10 +104,5 @@ def _entries(within: os.DirEntry | Path, folder: Path) -> list[os.DirEntry]:
     root = os.path.realpath(folder)
     links = [os.fspath(within), *(entry.path for entry in entries if entry.is_symlink())]
     if outside := [link for link in links if os.path.commonpath([os.path.realpath(link), root]) != root]:
-        raise ValueError(_listing(f"links lead out of {root}; put the files themselves there", outside))
+        raise ValueError(listing(f"links lead out of {root}; put the files themselves there", outside))
     return entries
-
-
-def _listing(what: str, items: list[str]) -> str:
-    more = [f"... and {len(items) - SHOWN} more"] if len(items) > SHOWN else []
-    return "\n  ".join([f"{len(items)} {what}:", *items[:SHOWN], *more])

@@ -18,6 +18,7 @@ def make() -> nn.Module:
 class BBNResNet32(nn.Module):
     feature_dim = 128
     num_experts = 1
+    stage_dims = (16, 32, 128)
 
     def __init__(self):
         super().__init__()
@@ -30,5 +31,11 @@ class BBNResNet32(nn.Module):
         initialise(self)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        features = self.stage3(self.stage2(self.stage1(self.stem(images))))
-        return torch.cat([pool(self.branch1(features)), pool(self.branch2(features))], dim=1)
+        return self.stages(images)[-1]
+
+    def stages(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Features after each of the stages, (B, stage_dims[i]); the last, of both branches, are those that forward gives."""
+        first = self.stage1(self.stem(images))
+        second = self.stage2(first)
+        third = self.stage3(second)
+        return pool(first), pool(second), torch.cat([pool(self.branch1(third)), pool(self.branch2(third))], dim=1)

@@ -24,14 +24,29 @@ class RIDEResNet32(nn.Module):
         width2, width3 = (24, 48) if reduce_dimension else (32, 64)
         self.feature_dim = width3
         self.num_experts = experts
+        self.stage_dims = (16, width2, width3)
         self.stem = stem(16)
         self.stage1 = stage(16, 16, 5, stride=1)
         self.experts = nn.ModuleList(_expert(width2, width3) for _ in range(experts))
         initialise(self)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.stages(images)[-1]
+
+    def stages(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Features after each of the stages, (B, E, stage_dims[i]) or (B, stage_dims[i]); the last are those that forward gives.
+
+        After the first stage, which they share, the experts' features are the same.
+        """
         shared = self.stage1(self.stem(images))
-        return torch.stack([pool(expert(shared)) for expert in self.experts], dim=1).squeeze(1)
+        second = [expert.stage2(shared) for expert in self.experts]
+        third = [expert.stage3(maps) for expert, maps in zip(self.experts, second)]
+        return _each([shared] * len(second)), _each(second), _each(third)
+
+
+def _each(maps: list[torch.Tensor]) -> torch.Tensor:
+    """Pooled maps (B, D, H, W) of E experts -> (B, E, D), of a single one (B, D)."""
+    return torch.stack([pool(features) for features in maps], dim=1).squeeze(1)
 
 
 def _expert(width2: int, width3: int) -> nn.Sequential:

@@ -1,0 +1,22 @@
+"""ResNet-152, the backbone of the published Places-LT tables."""
+
+from typing import Literal
+
+from torch import nn
+
+from lt.options import Count
+from lt.torchvision_resnet import make as make_torchvision
+
+
+def make(
+    *, weights: str | None = None, trainable: Literal["all", "last_block", "head"] = "all", projection: Count | None = None
+) -> nn.Module:
+    """Bottleneck blocks 3, 8, 36, 3; 58,143,808 parameters: images (B, 3, H, W) -> features (B, 2048), none negative.
+
+    weights: None; torchvision, its ImageNet weights; a file, see lt.pretrained.load
+    trainable: all; last_block: the fourth stage and what follows; head: only what follows the trunk
+    projection: width of a further linear layer with ReLU; None for none
+    raises ValueError where the weights cannot be had or do not fit
+    Source: He et al. 2016, Deep Residual Learning for Image Recognition.
+    """
+    return make_torchvision("resnet152", weights, trainable, projection)

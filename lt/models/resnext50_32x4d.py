@@ -1,0 +1,22 @@
+"""ResNeXt-50 with 32 groups of width 4, as torchvision has it."""
+
+from typing import Literal
+
+from torch import nn
+
+from lt.options import Count
+from lt.torchvision_resnet import make as make_torchvision
+
+
+def make(
+    *, weights: str | None = None, trainable: Literal["all", "last_block", "head"] = "all", projection: Count | None = None
+) -> nn.Module:
+    """Bottleneck blocks 3, 4, 6, 3; 22,979,904 parameters: images (B, 3, H, W) -> features (B, 2048), none negative.
+
+    weights: None; torchvision, its ImageNet weights; a file, see lt.pretrained.load
+    trainable: all; last_block: the fourth stage and what follows; head: only what follows the trunk
+    projection: width of a further linear layer with ReLU; None for none
+    raises ValueError where the weights cannot be had or do not fit
+    Source: Xie et al. 2017, Aggregated Residual Transformations for Deep Neural Networks.
+    """
+    return make_torchvision("resnext50_32x4d", weights, trainable, projection)
