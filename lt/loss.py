@@ -13,7 +13,8 @@ class Loss(nn.Module):
 
     logit_prior (C,) float64, sums to 1: the class prior that raw logits embody after training on data with these counts; given
         on any scale, None for the training prior
-    batch_coupled: True where an example's loss depends on the other examples of its batch
+    batch_coupled: True where an example's loss depends on the other examples of its batch; with several processes these are
+        gathered, by lt.distributed
 
     Half-precision logits are raised to float32. Buffers stay float64 and are cast to the dtype of the logits where they are used.
     Raises ValueError where a class has no training example, and on logits or targets of a wrong shape or dtype; target values
@@ -65,6 +66,15 @@ class ShiftedCrossEntropy(Loss):
 
     def per_example(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits + self.shift.to(logits.dtype), target, reduction="none")
+
+
+def margin_penalty(counts: np.ndarray, max_margin: float, scale: float) -> np.ndarray:
+    """scale * max_margin (n_min / n_c)^(1/4), what LDAM takes off the true class's logit: counts (C,) -> (C,) float64.
+
+    Source: Cao et al. 2019, Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss.
+    """
+    rarity = prior(counts) ** -0.25
+    return scale * max_margin * rarity / rarity.max()
 
 
 def focal_loss(logits: torch.Tensor, target: torch.Tensor, gamma: float) -> torch.Tensor:

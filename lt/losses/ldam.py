@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from lt.counts import prior
-from lt.loss import Loss
+from lt.loss import Loss, margin_penalty
 from lt.options import NonNegative, Positive
 
 
@@ -25,8 +24,7 @@ def make(counts: np.ndarray, *, max_margin: NonNegative = 0.5, scale: Positive =
 class LDAM(Loss):
     def __init__(self, counts: np.ndarray, max_margin: float, scale: float):
         super().__init__(counts)
-        rarity = prior(counts) ** -0.25
-        self.keep("penalty", scale * max_margin * rarity / rarity.max())
+        self.keep("penalty", margin_penalty(counts, max_margin, scale))
 
     def per_example(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         penalty = F.one_hot(target, self.num_classes) * self.penalty.to(logits.dtype)

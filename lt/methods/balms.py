@@ -4,16 +4,17 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from lt import keys
+from lt.adam import Adam
+from lt.bilevel import balanced_source, step_and_feedback
 from lt.contracts import Inputs, Retrained
 from lt.counts import prior, thirds
-from lt.engine import expert_sum
 from lt.losses import balanced_softmax, ce
 from lt.options import Count, Fraction, NonNegative, OpenFraction, Positive
-from lt.retraining import ClassPool, FeatureBank, Outcome, descend, dtype_of, inner_products, trainable
+from lt.retraining import ClassPool, FeatureBank, Outcome, descend, dtype_of
+from lt.sgd import SGD
 
 NOISE_AT_ONCE = 2**20  # numbers: an instance-level draw takes a few MiB, however many images there are
 
@@ -44,6 +45,7 @@ def fit(
     init_pow: NonNegative = 0.0,
     meta_lr: Positive = 0.01,
     meta_batch_size: Count = 128,
+    meta_set: Literal["train", "val"] = "train",
     beta1: OpenFraction = 0.9,
     beta2: OpenFraction = 0.999,
 ) -> Retrained:
@@ -51,13 +53,15 @@ def fit(
 
     A batch is drawn with example weights p_y; the head takes one SGD step on its loss; the gradient of the stepped head's
     cross-entropy on a class-balanced batch is taken back through that step and the draw (Gumbel-softmax, straight-through) to
-    psi, for Adam. All in closed form: see step_and_feedback and rates_gradient.
+    psi, for Adam. All in closed form: see lt.bilevel.step_and_feedback and rates_gradient.
 
     loss: what the head minimises; ce is the paper's ablation
     gumbel: class draws a class by log(n_c p_c) and then a uniform image of it; instance draws among all N images, as published.
         Both draw from the same distribution; the straight-through gradients differ, and instance costs N / C times as much.
     init_pow: rates start in proportion to frequency^-init_pow (0: all at 1/2; published: 0.1 ImageNet-LT, 0.3 Places-LT)
-    meta_lr, beta1, beta2: Adam on psi    meta_batch_size: class-balanced, from the same training images
+    meta_lr, beta1, beta2: Adam on psi    meta_batch_size: class-balanced
+    meta_set: what the class-balanced batches are drawn from: the training part's views, as published and as released for CIFAR;
+        or the validation part as it is, as released for ImageNet-LT and Places-LT: the data set's own, or subset.val_fraction
 
     returns the head; the log has p_* (rates) and share_* (expected share of the draws that fall into head, mid and tail
     thirds of the classes); arrays: `rates` (C,) and `shares` (C,) at the end. The logits embody the uniform prior.
@@ -67,14 +71,15 @@ def fit(
     head = inputs.new_head().to(inputs.device)
     bank = FeatureBank(inputs, dtype_of(head))
     pool = ClassPool(inputs.labels, len(inputs.counts))
+    meta_pool, meta_bank = balanced_source(inputs, meta_set, bank, "balms")
     sampler = MetaSampler(pool, initial_psi(inputs.counts, init_pow).to(bank.dtype), gumbel, meta_lr, (beta1, beta2))
     losses = {"balanced_softmax": balanced_softmax.make, "ce": ce.make}
     inner, outer = (losses[name](inputs.counts).to(inputs.device) for name in (loss, "ce"))
 
-    def step(optimizer: torch.optim.SGD) -> Outcome:
+    def step(optimizer: SGD) -> Outcome:
         index, draw = sampler.draw(batch_size, generator)
         batch = bank.batch(index, generator)
-        meta_batch = bank.batch(pool.draw_balanced(meta_batch_size, generator), generator)
+        meta_batch = meta_bank.batch(meta_pool.draw_balanced(meta_batch_size, generator), generator)
         outcome, feedback = step_and_feedback(head, optimizer, inner, batch, outer, meta_batch)
         sampler.learn(draw, feedback.cpu())
         return outcome
@@ -93,7 +98,7 @@ class MetaSampler:
 
     def __init__(self, pool: ClassPool, psi: torch.Tensor, gumbel: str, meta_lr: float, betas: tuple[float, float]):
         self.pool, self.psi, self.gumbel = pool, psi, gumbel
-        self.optimizer = torch.optim.Adam([psi], meta_lr, betas)
+        self.optimizer = Adam([psi], meta_lr, betas)
 
     def draw(self, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, Draw]:
         """Positions (B,) of a batch, and its Draw."""
@@ -164,40 +169,6 @@ def draw_instances(counts: torch.Tensor, log_rates: torch.Tensor, noise: torch.T
     total = sums.sum(1, keepdim=True)
     soft = race.gather(1, winners[:, None]) / total
     return winners, Draw(torch.searchsorted(ends, winners, right=True), soft[:, 0], sums / total)
-
-
-def step_and_feedback(
-    head: nn.Module,
-    optimizer: torch.optim.SGD,
-    inner: nn.Module,
-    batch: tuple[torch.Tensor, torch.Tensor],
-    outer: nn.Module,
-    meta_batch: tuple[torch.Tensor, torch.Tensor],
-) -> tuple[Outcome, torch.Tensor]:
-    """One SGD step on mean_b a_b loss_b with all a_b = 1, and what it taught about the weights: feedback_b = d L_meta / d a_b.
-
-    L_meta is the mean outer loss of the head after the step. SGD is affine in the gradient, hence exactly
-        d L_meta / d a_b = -(lr kappa / B) <d loss_b / d theta, d L_meta / d theta'>,    kappa = 1, with Nesterov 1 + momentum,
-    the first factor at the parameters before the step, the second at those after it; momentum and weight decay drop out. The
-    step is the real one: no look-ahead copy, no second-order graph.
-
-    batch, meta_batch: features (B, D), target (B,)    returns the Outcome on the batch, and feedback (B,)
-    """
-    (features, target), (meta_features, meta_target) = batch, meta_batch
-    before = {name: parameter.detach().clone() for name, parameter in trainable(head).items()}
-    logits = head(features)
-    logits.retain_grad()
-    losses = expert_sum(inner, logits, target)
-    optimizer.zero_grad(set_to_none=True)
-    losses.mean().backward()
-    optimizer.step()
-    meta_loss = expert_sum(outer, head(meta_features), meta_target).mean()
-    direction = dict(zip(before, torch.autograd.grad(meta_loss, list(trainable(head).values()))))
-    group = optimizer.param_groups[0]
-    kappa = 1 + group["momentum"] if group["nesterov"] else 1
-    # logits.grad holds the residuals already divided by B.
-    feedback = -group["lr"] * kappa * inner_products(head, before, features, logits.grad, direction)
-    return Outcome(features, target, logits.detach(), losses.detach()), feedback
 
 
 def rates_gradient(draw: Draw, feedback: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:

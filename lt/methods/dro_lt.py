@@ -5,40 +5,24 @@ from typing import Callable, Literal
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional as F
 
-from lt import engine, keys
+from lt import artifacts, engine, keys, launch
 from lt.classifier import Classifier
-from lt.contracts import Inputs, Mixed, Retrained, Training
+from lt.contracts import Inputs, Retrained, Training
 from lt.counts import embodied_prior, prior
 from lt.decoupling import Scaled, normalise
-from lt.features import features_of, fill_views, temporary_array
+from lt.features import features_of, fill_views
 from lt.losses import ce
 from lt.mixes import none as no_mix
 from lt.options import Count, Fraction, NonNegative, Positive
 from lt.params import Schedule
 from lt.resume import State
 from lt.retraining import FeatureBank, dtype_of, fit_head, linear_parts
-from lt.robust_loss import class_centroids, initial_eps, nearest_centroid_accuracy, robust_loss
+from lt.robust_loss import Robustness, RobustObjective, over_layers
 from lt.samplers import class_aware
 from lt.weightings import none as no_weighting
 
 IMAGES_AT_ONCE = 512
-
-
-@dataclasses.dataclass(frozen=True)
-class Robustness:
-    """The options of fit that say what the backbone minimises."""
-
-    lambda_robust: float
-    temperature: float
-    eps_mode: str
-    eps_init: float
-    eps_factor: int
-    ce_weight: str
-    robust_weight: str
-    centroid_source: str
 
 
 def fit(
@@ -51,6 +35,7 @@ def fit(
     weight_decay: NonNegative = 1e-4,
     group: Count = 4,
     lambda_robust: NonNegative = 1.0,
+    layers: Count = 1,
     temperature: Positive = 1.0,
     eps_mode: Literal["learned_free", "shared", "count"] = "learned_free",
     eps_init: NonNegative = 1.0,
@@ -64,11 +49,14 @@ def fit(
     head_tau: NonNegative = 1.0,
     precision: Literal["float32", "tf32", "bf16"] = "float32",
     deterministic: bool = False,
+    sync_batchnorm: bool = False,
 ) -> Retrained:
     """First the base model's backbone is trained on, its head frozen, with cross-entropy + lambda_robust * robust loss on
     class-aware batches; then its features are extracted once more, and a head is trained on them. lr is constant in both parts.
 
     group: images of one class in a row, in the class-aware batches of both parts
+    layers: how many of the backbone's last stages the robust loss is taken at, each with centroids and radii of its own, and
+        added up: 1 as released; the paper speaks of several, but has no formula for them
     eps_mode: the radii eps_c (C,) of the robust loss. learned_free trains them along with the backbone, as released. Nothing
         holds them up: their gradient is never negative, so that they fall, below zero in the end, and the learned radius loosens
         the loss instead of making it robust; see eps_mean, eps_min, eps_max in backbone_log.csv. shared: eps_init for every
@@ -81,27 +69,32 @@ def fit(
     head: linear trains the base model's head on, of whatever kind it is, as released; crt a new one; lws one factor per class;
         tau_norm divides the base head's class vectors by |w|^head_tau, without training. All but tau_norm: head_epochs epochs of
         plain cross-entropy on class-aware batches at head_lr
-    precision, deterministic: of the backbone's training, as in the block train
+    precision, deterministic, sync_batchnorm: of the backbone's training, as in the block train
 
     The released protocol chooses the epoch on the test set; here the last one counts. Its augmentation is AutoAugment and Cutout.
     returns the head, the backbone, and their logs; backbone_log has centroid_accuracy, that of the nearest centroid by cosine on
-    the images that the centroids are made of, as the epoch begins; arrays: `eps` (C,) at the end
-    raises ValueError where lws or tau_norm is asked for and the base head is not linear
+    the images that the centroids are made of, as the epoch begins; arrays: `eps` (C,) at the end, of the last layer; with
+        several `eps_of_layers` (layers, C)
+    raises ValueError where lws or tau_norm is asked for and the base head is not linear, or the backbone has fewer layers
     (source: Samuel and Chechik 2021, Distributional Robustness Loss for Long-tail Learning; defaults: released, CIFAR-100-LT)
     """
     if head in ("lws", "tau_norm"):
         linear_parts(inputs.head, f"dro_lt with head: {head}")  # refuses before anything is trained
     training = inputs.open_training()
-    options = Robustness(lambda_robust, temperature, eps_mode, eps_init, eps_factor, ce_weight, robust_weight, centroid_source)
+    options = Robustness(
+        lambda_robust, temperature, eps_mode, eps_init, eps_factor, ce_weight, robust_weight, centroid_source, layers
+    )
     schedule = Schedule(
         epochs=epochs, batch_size=batch_size, lr=lr, momentum=momentum, nesterov=False, weight_decay=weight_decay,
         schedule="constant", warmup_epochs=0, warmup_from=1.0, milestones=[], gamma=1.0,
-        precision=precision, deterministic=deterministic,
+        precision=precision, deterministic=deterministic, sync_batchnorm=sync_batchnorm,
     )
     sampler = class_aware.make(inputs.labels, inputs.counts, batch_size, group=group)
     objective, backbone_log, state = train_backbone(inputs, training, options, sampler, schedule)
+    launch.finish()
     inputs = with_new_features(inputs, training)
-    arrays = {"eps": objective.eps.detach().cpu().numpy()}
+    eps = objective.eps.detach().cpu().numpy()
+    arrays = {"eps": eps} if layers == 1 else {"eps": eps[-1], "eps_of_layers": eps}
     if head == "tau_norm":
         normalise(inputs.head, head_tau, "dro_lt")
         weights = objective.ce_weights.cpu().numpy()
@@ -113,77 +106,16 @@ def fit(
     return dataclasses.replace(result, arrays=arrays, backbone=training.base.backbone, backbone_log=backbone_log, state=state)
 
 
-class RobustObjective(engine.Objective):
-    """Cross-entropy + lambda_robust * robust_loss, the latter summed over experts; holds the radii and the centroids.
-
-    feature_shape: (D,), with experts (E, D)
-    bank(epoch, model, images, labels) -> features (N, D) or (N, E, D) and target (N,): what the centroids are the mean of
-    """
-
-    def __init__(self, options: Robustness, counts: np.ndarray, feature_shape: tuple[int, ...], bank: Callable):
-        super().__init__()
-        self.options, self.bank = options, bank
-        eps = torch.tensor(initial_eps(options.eps_mode, options.eps_init, counts), dtype=torch.float32)
-        if options.eps_mode == "learned_free":
-            self.eps = nn.Parameter(eps)
-        else:
-            self.register_buffer("eps", eps)
-        relative = {"lt": counts / counts.max(), "none": np.ones(len(counts))}
-        for term, name in (("ce", options.ce_weight), ("robust", options.robust_weight)):
-            self.register_buffer(f"{term}_weights", torch.tensor(relative[name], dtype=torch.float32))
-        self.register_buffer("centroids", torch.zeros(*feature_shape[:-1] or (1,), len(counts), feature_shape[-1]))
-        self.register_buffer("sums", torch.zeros(3, dtype=torch.float64))  # of cross-entropy, of robust loss, of examples
-        self.register_buffer("centroid_accuracy", torch.zeros((), dtype=torch.float64))
-
-    def start_epoch(self, epoch: int, model: Classifier, images: torch.Tensor, labels: torch.Tensor) -> None:
-        features, target = self.bank(epoch, model, images, labels)
-        parts = per_expert(features)
-        centroids = [class_centroids(part, target, len(self.eps)) for part in parts]
-        accuracies = [nearest_centroid_accuracy(part, target, means) for part, means in zip(parts, centroids)]
-        self.centroids.copy_(torch.stack(centroids))
-        self.centroid_accuracy.fill_(sum(accuracies) / len(accuracies))
-        self.sums.zero_()
-
-    def forward(self, features: torch.Tensor, logits: torch.Tensor, mixed: Mixed) -> torch.Tensor:
-        target, options = mixed.target_a, self.options
-        weights = self.ce_weights[target]
-        # The engine takes the plain mean of what is returned: so that it is the weighted mean.
-        cross_entropy = engine.expert_sum(_cross_entropy, logits, target) * weights * (len(target) / weights.sum())
-        robust = sum(
-            robust_loss(part, target, centroids, options.eps_factor * self.eps, options.temperature, self.robust_weights)
-            for part, centroids in zip(per_expert(features), self.centroids)
-        )
-        ones = torch.ones_like(cross_entropy)
-        self.sums += torch.stack([cross_entropy.sum(), robust * len(target), ones.sum()]).detach().double()
-        return cross_entropy + options.lambda_robust * robust
-
-    def epoch_stats(self) -> dict[str, float]:
-        """Means of both terms; the radii at the epoch's end; accuracy of the nearest centroid at its beginning."""
-        cross_entropy, robust, examples = self.sums.tolist()
-        eps = self.eps.detach()
-        return {
-            "ce": cross_entropy / examples, "robust": robust / examples, "centroid_accuracy": self.centroid_accuracy.item(),
-            "eps_mean": eps.mean().item(), "eps_min": eps.min().item(), "eps_max": eps.max().item(),
-        }
-
-
-def _cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(logits, target, reduction="none")
-
-
-def per_expert(features: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """(B, D) -> one tensor; with experts (B, E, D) -> E tensors (B, D)."""
-    return (features,) if features.ndim == 2 else features.unbind(1)
-
-
 def train_backbone(
     inputs: Inputs, training: Training, options: Robustness, sampler: class_aware.ClassAware, schedule: Schedule
 ) -> tuple[RobustObjective, list[dict[str, float]], State]:
     """Trains training.base.backbone in place, through the frozen head; gives the objective, the log and the training state."""
-    model = training.base
-    model.head.requires_grad_(False)
+    training.base.head.requires_grad_(False)
+    model = training.base if options.layers == 1 else over_layers(training.base, options.layers)
+    widths = getattr(model.backbone, "widths", inputs.clean.shape[-1:])
+    shape = (*inputs.clean.shape[1:-1], sum(widths))
     bank = clean_bank if options.centroid_source == "clean" else sampled_bank(sampler, training.augment, inputs.seed)
-    objective = RobustObjective(options, inputs.counts, inputs.clean.shape[1:], bank).to(training.images.device)
+    objective = RobustObjective(options, inputs.counts, shape, bank, widths).to(training.images.device)
     facts = {"seed": inputs.seed, "schedule": schedule.model_dump(), "group": sampler.group, **dataclasses.asdict(options)}
     state = State(f"dro_lt-{inputs.seed}", training.origin | facts)
     run = engine.Run(
@@ -223,7 +155,7 @@ def with_new_features(inputs: Inputs, training: Training) -> Inputs:
     """The inputs with the features that the trained backbone gives: as many views as before, under the same augmentation."""
     model = training.base.eval()
     clean = features_of(model, training.images, IMAGES_AT_ONCE, inputs.clean.dtype)
-    views = temporary_array(inputs.views.shape, inputs.views.dtype)
+    views = artifacts.temporary_array(inputs.views.shape, inputs.views.dtype)
     fill_views(views, model, training.images, training.augment, IMAGES_AT_ONCE, inputs.seed)
     return dataclasses.replace(inputs, views=views, clean=clean)
 

@@ -14,6 +14,7 @@ from lt.engine import expert_sum
 from lt.losses import ce
 from lt.options import Count, Fraction, NonNegative, OpenFraction, Positive
 from lt.retraining import ClassPool, FeatureBank, Outcome, descend, dtype_of, inner_products, shuffled_batches, trainable
+from lt.sgd import SGD
 
 
 def fit(
@@ -70,17 +71,17 @@ def fit(
     loss = ce.make(counts).to(inputs.device)
     ratios = []
 
-    def step(optimizer: torch.optim.SGD) -> Outcome:
+    def step(optimizer: SGD) -> Outcome:
         features, target = bank.batch(trained_on[next(batches)], generator)
         dev_batch = bank.batch(pool.draw_balanced(dev_batch_size, dev_generator), dev_generator)
         weights = weight_of[target]
-        look_ahead_lr = inner_lr or optimizer.param_groups[0]["lr"]
+        look_ahead_lr = inner_lr or optimizer.lr
         scale = 1.0 if reduction == "sum" else 1 / len(target)
         eps = -eps_lr * eps_gradient(head, loss, (features, target), weights, dev_batch, look_ahead_lr, scale)
         ratios.append((eps.abs() / weights).mean())
         logits = head(features)
         losses = expert_sum(loss, logits, target)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         (corrected(weights, eps, clip_min, normalize) * losses).mean().backward()
         optimizer.step()
         return Outcome(features, target, logits.detach(), losses.detach())
