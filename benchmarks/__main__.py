@@ -1,6 +1,6 @@
 """Prints one table of ratios; a row below its bar is marked `below`, and the exit code is then 1.
 
-python -m benchmarks [--quick] [training heads features growth]
+python -m benchmarks [--quick] [training look_ahead heads features views growth large]
 """
 
 import argparse
@@ -8,10 +8,13 @@ import sys
 
 import torch
 
-from benchmarks import features, growth, heads, training
+from benchmarks import features, growth, heads, large, look_ahead, training, views
 from benchmarks.timing import table
 
-PARTS = {"training": training, "heads": heads, "features": features, "growth": growth}
+PARTS = {
+    "training": training, "look_ahead": look_ahead, "heads": heads, "features": features, "views": views, "growth": growth,
+    "large": large,
+}
 
 
 def main() -> None:

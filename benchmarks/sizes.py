@@ -1,4 +1,4 @@
-"""Synthetic images and features of CIFAR-100-LT's sizes: what they show does not matter for time."""
+"""Synthetic images and features of the benchmarks' sizes, CIFAR-100-LT's if not told: what they show does not matter for time."""
 
 import numpy as np
 import torch
@@ -35,11 +35,16 @@ def resnet32(num_classes: int = 100) -> Classifier:
 def features(num_images: int = 10_847, num_classes: int = 100, views: int = 8) -> Inputs:
     """What a stage-2 method gets, with features drawn from a normal distribution."""
     each = counts(num_images, num_classes)
-    labels = np.repeat(np.arange(num_classes), each)
-    drawn = np.random.default_rng(0).normal(size=(views, len(labels), FEATURE_DIM)).astype(np.float32)
+    drawn = np.random.default_rng(0).normal(size=(views, each.sum(), FEATURE_DIM)).astype(np.float32)
+    return inputs(drawn, drawn[0], each)
+
+
+def inputs(views: np.ndarray, clean: np.ndarray, each: np.ndarray, seed: int = 0) -> Inputs:
+    """What a stage-2 method gets of views (K, N, D) and clean features (N, D), in the order of the classes; counts (C,)."""
+    labels = np.repeat(np.arange(len(each)), each)
 
     def new_head(name: str | None = None) -> nn.Module:
-        spec = {"name": "linear", "options": {}, "feature_dim": FEATURE_DIM, "num_classes": num_classes, "num_experts": 1}
-        return classifier.build_head(spec, seed=0)
+        spec = {"name": "linear", "options": {}, "feature_dim": views.shape[2], "num_classes": len(each), "num_experts": 1}
+        return classifier.build_head(spec, keys.derive(seed, "new head"))
 
-    return Inputs(drawn, drawn[0], labels, each, new_head(), new_head, each / each.sum(), 0, torch.device("cpu"))
+    return Inputs(views, clean, labels, each, new_head(), new_head, each / each.sum(), seed, torch.device("cpu"))

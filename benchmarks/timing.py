@@ -74,13 +74,14 @@ def peak_mib(function: Callable[[], object]) -> float:
     try:
         ctypes.CDLL(None).malloc_trim(0)  # memory that was freed, but not given back, would hide what is taken again
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-        before = _status("VmRSS")
+        before = status_kib("VmRSS")
         function()
-        return (_status("VmHWM") - before) / 1024
+        return (status_kib("VmHWM") - before) / 1024
     except (OSError, AttributeError):
         return float("nan")
 
 
-def _status(name: str) -> int:
+def status_kib(name: str) -> int:
+    """A number of Linux's account of this process, VmRSS say, in KiB; OSError or KeyError where there is none."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines[name].split()[0])

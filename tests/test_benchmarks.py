@@ -1,14 +1,17 @@
 """The benchmarks' table, and that the two ways they compare compute the same."""
 
+import time
+
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import heads, sizes, training
-from benchmarks.timing import Row, medians, peak_mib, table
-from lt.contracts import Mixed, Step
-from lt.engine import Supervised
-from lt.losses import ce
-from lt.weightings.longtail_da import eps_gradient
+from benchmarks import digits, large, look_ahead, sizes, training, views
+from benchmarks.timing import Row, medians, peak_mib, status_kib, table
+from lt import engine, keys
+from lt.augments import crop
+from lt.features import apply_head
+from lt.retraining import FeatureBank
 
 
 def test_a_row_below_its_bar_is_marked():
@@ -37,17 +40,52 @@ def test_memory_is_what_a_call_takes():
 def test_the_longtail_da_gradients_agree():
     images, target = sizes.images(8)
     model, images = sizes.resnet32().train().double(), images.double() / 255
-    supervised = Supervised(ce.make(sizes.counts(1000, 100)))
-
-    def objective(model, images, target):
-        features = model.features(images)
-        return supervised(features, model.head(features), Mixed(images, target, target, torch.ones(len(target))))
-
-    batch, dev = (images[:4], target[:4]), (images[4:], target[4:])
-    step = Step(0, 0, 0.1, model, *batch, objective(model, *batch), objective, lambda size: dev, None)
-    closed = eps_gradient(step, torch.ones(4).double(), dev, heads.INNER_LR, 1 / 4)
-    other = heads.eps_by_double_backward(model, objective, batch, dev)
+    objective, batch, dev = look_ahead.objective_of(100), (images[:4], target[:4]), (images[4:], target[4:])
+    closed, other = (
+        gradient(model, objective, batch, dev) for gradient in (look_ahead.eps_in_closed_form, look_ahead.eps_by_double_backward)
+    )
     torch.testing.assert_close(closed, other.to(closed), rtol=1e-6, atol=1e-12)
+
+
+def test_online_views_are_augmented_images_and_are_not_held():
+    images = sizes.images(6)[0]
+    model, augment = sizes.resnet32().eval(), crop.make(32)
+    online = views.OnlineViews(model, images, augment)
+    inputs = sizes.inputs(online, None, np.array([4, 2]))
+    features, target = FeatureBank(inputs, torch.float32).batch(torch.tensor([1, 5, 5]), torch.Generator().manual_seed(0))
+    assert target.tolist() == [0, 1, 1] and features.shape == (3, 64)
+    assert not torch.equal(features[1], features[2])
+    rows = np.array([1, 6 * 7 + 1])
+    crops = engine.augmented(images[[1, 1]], augment, keys.derive("benchmarks", "online"), torch.from_numpy(rows))
+    torch.testing.assert_close(torch.from_numpy(online[rows]), model.features(crops).detach())
+
+
+def test_the_network_of_the_accuracies_has_learned():
+    trained = digits.train(10)
+    assert trained.counts[[0, -1]].tolist() == [124, 2] and len(trained.images) == trained.counts.sum()
+    predicted = apply_head(trained.model.head, trained.test_features, torch.device("cpu")).argmax(1)
+    assert predicted.shape == (500,) and (predicted == trained.test_labels).mean() > 0.4
+
+
+@pytest.mark.parametrize("method", large.PRODUCTS)
+def test_a_head_is_trained_from_the_file(method, tmp_path):
+    each = np.array([30, 15, 5])
+    np.save(tmp_path / "counts.npy", each)
+    large.write_features(tmp_path / "views.npy", each.sum())
+    stored = np.load(tmp_path / "views.npy", mmap_mode="r")
+    assert stored.shape == (1, 50, 2048) and stored.dtype == np.float16 and 0.9 < stored.astype(np.float32).std() < 1.1
+    found = large.measure(tmp_path, method, steps=2)
+    assert found["product_s"] > 0 and (found["mib"] > 50 or found["mib"] != found["mib"])
+
+
+def test_the_greatest_private_memory_is_seen():
+    held = torch.ones(60 * 2**18)
+    with large.Peak() as peak:
+        time.sleep(2 * large.EVERY_S)
+        del held
+        time.sleep(2 * large.EVERY_S)
+    if peak.kib == peak.kib:  # NaN where it cannot be measured
+        assert peak.kib - status_kib("RssAnon") > 40 * 1024
 
 
 @pytest.mark.parametrize("augment", training.PLAIN)

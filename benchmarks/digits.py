@@ -1,0 +1,54 @@
+"""A network trained on real images, scikit-learn's digits made long-tailed, for benchmarks that are about accuracy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import torch
+
+from lt import classifier, counts, subset
+from lt.augments import crop
+from lt.base import to_device
+from lt.classifier import Classifier
+from lt.datasets.digits import open_split
+from lt.engine import Run, Supervised, train as train_network
+from lt.features import features_of
+from lt.losses import ce
+from lt.mixes import none as no_mix
+from lt.params import Schedule
+from lt.samplers import instance
+from lt.weightings import none as no_weighting
+
+IMBALANCE = 50.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The network, its augmentation, training images (N, 3, 8, 8) uint8, class by class, counts (C,); test features, labels."""
+
+    model: Classifier
+    augment: Callable
+    images: torch.Tensor
+    counts: np.ndarray
+    test_features: np.ndarray
+    test_labels: np.ndarray
+
+
+def train(epochs: int) -> Trained:
+    """A ResNet-8 with cross-entropy, by the settings of the default params.yaml."""
+    part, test, cpu = open_split(Path("."), "train"), open_split(Path("."), "test"), torch.device("cpu")
+    each = counts.profile("exp", np.bincount(part.labels), IMBALANCE)
+    index = subset.draw(part.labels, each, seed=0)
+    images, labels, augment = to_device(part.read(index), cpu), part.labels[index], crop.make(part.image_size)
+    model = classifier.build(classifier.classifier_spec("resnet8", {}, "linear", {}, len(each), part.mean, part.std), seed=0)
+    schedule = Schedule(
+        epochs=epochs, batch_size=64, lr=0.1, momentum=0.9, nesterov=False, weight_decay=5e-4, schedule="cosine",
+        warmup_epochs=min(5, epochs - 1), warmup_from=0.2, milestones=[], gamma=0.1, compile="off",
+    )
+    train_network(Run(
+        model, Supervised(ce.make(each)), images, torch.from_numpy(labels), instance.make(labels, each, schedule.batch_size),
+        augment, no_mix.make(each), no_weighting.make(each), schedule, 0, "digits",
+    ))
+    test_images = to_device(test.read(np.arange(len(test.labels))), cpu)
+    return Trained(model, augment, images, each, features_of(model, test_images, 512, np.dtype(np.float32)), test.labels)
