@@ -1,13 +1,13 @@
 """Stage 1: the base model, trained with the loss, mix, weighting and sampler that params.yaml names."""
 
 from dataclasses import dataclass, replace
-from typing import Iterable
+from typing import Callable, Iterable
 
 import numpy as np
 import torch
 from torch import nn
 
-from lt import classifier, counts, engine, keys, resume
+from lt import classifier, counts, engine, keys, launch, metrics, resume
 from lt.classifier import Classifier
 from lt.data import Split
 from lt.load import load
@@ -26,8 +26,8 @@ class TrainingPart:
 
 
 def device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU if there is one, each of several processes having its own; else the CPU."""
+    return torch.device("cuda", launch.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def to_device(images: np.ndarray, where: torch.device) -> torch.Tensor:
@@ -64,8 +64,8 @@ class Trained:
     state: resume.State  # to be cleared when the artifact is written
 
 
-def train_base(settings: Settings, part: TrainingPart, seed: int) -> Trained:
-    """Trains the base model, on all of the part but what its weighting holds out."""
+def train_base(settings: Settings, part: TrainingPart, seed: int, test: Split | None = None) -> Trained:
+    """Trains the base model, on all of the part but what its weighting holds out; test: see tester."""
     where = part.images.device
     state = resume.State(f"base-{seed}", state_parts(settings, part, seed, settings.train, AXES))
     asked = getattr(make_weighting(settings, part.subset.counts, where), "dev", None)
@@ -78,7 +78,7 @@ def train_base(settings: Settings, part: TrainingPart, seed: int) -> Trained:
     run = engine.Run(
         model, engine.Supervised(loss), part.images, part.labels, sampler, augmentation(settings, part),
         plugin(settings, "mixes", settings.mix, class_counts), weighting, settings.train, seed, f"base, seed {seed}",
-        dev_images=dev_images, dev_labels=dev_labels, state=state,
+        dev_images=dev_images, dev_labels=dev_labels, test=tester(settings.train, test, where), state=state,
     )
     log = engine.train(run)
     embodied = counts.embodied_prior(loss.logit_prior.cpu().numpy(), class_counts, sampler.class_prior, weighting.class_weights)
@@ -143,3 +143,22 @@ def predict(model: Classifier, split: Split, where: torch.device, batch_size: in
     model.eval()
     chunks = (split.read(np.arange(start, min(start + batch_size, len(split.labels)))) for start in range(0, len(split.labels), batch_size))
     return torch.cat([model(to_device(chunk, where).float() / 255).float().cpu() for chunk in chunks]).numpy()
+
+
+def tester(schedule: Schedule, test: Split | None, where: torch.device) -> Callable[[Classifier, int], dict[str, float]] | None:
+    """What engine.Run.test is with `test_every: k`: accuracies on the test part after every k-th epoch and the last one.
+
+    returns f(model, epoch counted from 0) -> test_top1, test_balanced (mean recall), NaN after the other epochs; None where
+    test_every is 0 or there is no test part. The test part chooses nothing: the model is that of the last epoch all the same.
+    """
+    if not schedule.test_every or test is None:
+        return None
+
+    def measure(model: Classifier, epoch: int) -> dict[str, float]:
+        if (epoch + 1) % schedule.test_every and epoch + 1 < schedule.epochs:
+            return {"test_top1": np.nan, "test_balanced": np.nan}
+        predicted = metrics.predict(predict(model, test, where))
+        recall = metrics.per_class(test.labels, predicted, len(test.classes))["recall"]
+        return {"test_top1": float(np.mean(predicted == test.labels)), "test_balanced": float(np.nanmean(recall))}
+
+    return measure

@@ -22,9 +22,12 @@ class Mixed(NamedTuple):
 
 @dataclass
 class Step:
-    """What a weighting may look at: one training batch, before its backward pass.
+    """What a weighting may look at: one training batch, before its backward pass. Where several processes train together it is
+    this one's part of the batch: sums and means over a batch go through lt.distributed.
 
-    images (B, 3, H, W) in [0, 1], augmented    target (B,)    losses (B,) per example, with graph
+    images (B, 3, H, W) in [0, 1], augmented    target (B,)
+    losses() -> losses (B,) per example, with graph: those that are trained on. The batch goes through the model at the first
+        call, or when the weights are known: passes of a weighting's own, made before it, need not share memory with that graph.
     objective(model, images, target) -> losses (B,): the loss that is being trained
     dev_batch(n) -> (images, target): a class-balanced batch from the development set, augmented
     """
@@ -35,7 +38,7 @@ class Step:
     model: nn.Module
     images: torch.Tensor
     target: torch.Tensor
-    losses: torch.Tensor
+    losses: Callable[[], torch.Tensor]
     objective: Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
     dev_batch: Callable[[int], tuple[torch.Tensor, torch.Tensor]]
     generator: torch.Generator
@@ -69,6 +72,7 @@ class Inputs:
     logit_prior (C,): class prior that the base model's raw logits embody
     seed: derive every generator from it, with lt.keys.generator(seed, "balms", ...)
     open_training(): the Training, for methods that train the backbone; reads the images, which other methods need not wait for
+    val (N_val, D) float: features of the validation part's images as they are, with val_labels (N_val,) int64; None without one
     """
 
     views: np.ndarray
@@ -81,6 +85,8 @@ class Inputs:
     seed: int
     device: torch.device
     open_training: Callable[[], Training] | None = None
+    val: np.ndarray | None = None
+    val_labels: np.ndarray | None = None
 
 
 @dataclass

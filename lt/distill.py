@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lt import artifacts, classifier, engine, resume
-from lt.base import Trained, TrainingPart, augmentation, plugin, specification, state_parts
+from lt import artifacts, classifier, distributed, engine, resume
+from lt.base import Trained, TrainingPart, augmentation, plugin, specification, state_parts, tester
 from lt.classifier import Classifier, DecisionRule, read_classifier, read_rule
 from lt.contracts import Mixed
 from lt.counts import log_prior, prior, thirds
+from lt.data import Split
 from lt.mixes import none as no_mix
 from lt.params import Settings, Teacher
 from lt.samplers import instance
@@ -66,6 +67,7 @@ class Xerm(engine.Objective):
         self.register_buffer("weight_count", torch.zeros(3, dtype=torch.float64))
 
     def start_epoch(self, epoch, model, images, labels) -> None:
+        engine.start_epoch(self.student_loss, epoch)
         self.weight_sum.zero_()
         self.weight_count.zero_()
 
@@ -76,14 +78,15 @@ class Xerm(engine.Objective):
         weight = balanced_weight(
             engine.mean_over_experts(imbalanced), engine.mean_over_experts(balanced), target, options.gamma, options.eps
         )
-        third = self.third[target]
-        self.weight_sum.index_add_(0, third, weight.double())
-        self.weight_count.index_add_(0, third, torch.ones_like(weight, dtype=torch.float64))
+        member = F.one_hot(self.third[target], 3).double()
+        added = distributed.total(torch.stack([weight.double() @ member, member.sum(0)]))
+        self.weight_sum += added[0]
+        self.weight_count += added[1]
         share = mixture(options.weights, weight)
         loss = self.student_loss or _cross_entropy
         if logits.ndim == 2:
             logits, balanced = logits[:, None], balanced[:, None]
-        truth = sum(loss(logits[:, e], target) for e in range(logits.shape[1]))
+        truth = engine.expert_sum(loss, logits, target)
         taught = sum(teacher_loss(logits[:, e], balanced[:, e], options.temperature) for e in range(logits.shape[1]))
         return (1 - share) * truth + share * taught
 
@@ -134,8 +137,10 @@ def read_teacher(name: str, seed: int, part: TrainingPart) -> TwoViews:
     return views.to(part.images.device)
 
 
-def train_student(settings: Settings, part: TrainingPart, name: str, teacher: TwoViews, seed: int) -> Trained:
-    """Trains the xERM student, the full network, on the teacher's two views of each augmented batch."""
+def train_student(
+    settings: Settings, part: TrainingPart, name: str, teacher: TwoViews, seed: int, test: Split | None = None
+) -> Trained:
+    """Trains the xERM student, the full network, on the teacher's two views of each augmented batch; test: lt.base.tester."""
     where, class_counts, options = part.images.device, part.subset.counts, settings.teachers[name]
     student = classifier.build(specification(settings, part), seed).to(where)
     if options.student == "warm":
@@ -148,7 +153,7 @@ def train_student(settings: Settings, part: TrainingPart, name: str, teacher: Tw
         student, Xerm(teacher, options, loss, class_counts).to(where), part.images, part.labels,
         instance.make(part.subset.train_labels, class_counts, settings.distill.batch_size), augmentation(settings, part),
         no_mix.make(class_counts), no_weighting.make(class_counts),
-        settings.distill, seed, f"xERM, teacher {name}, seed {seed}", state=state,
+        settings.distill, seed, f"xERM, teacher {name}, seed {seed}", test=tester(settings.distill, test, where), state=state,
     )
     embodied = prior(class_counts) if options.weights == "restart" else teacher.rule_prior
     return Trained(student, engine.train(run), embodied, state)

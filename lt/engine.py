@@ -1,12 +1,14 @@
 """The one training loop of everything that trains a backbone: base models, xERM students, DRO-LT.
 
 Every random number is keyed by (seed, epoch, step) or (seed, epoch, position), so the state of a run is its weights,
-momenta and log: a killed run continues from its last saved state and ends in the same bytes.
+momenta and log: a killed run continues from its last saved state and ends in the same bytes. Of several processes
+(lt/distributed.py) each takes its part of every batch: what a batch is, and what is drawn for it, is the same for any number.
 """
 
 import os
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import accumulate
 from typing import Any, Callable
 
@@ -14,9 +16,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from lt import execution, keys, resume
+from lt import distributed, execution, keys, resume
 from lt.classifier import Classifier
 from lt.contracts import Mixed, Step
+# An engine.Run needs an objective: what makes one comes with it.
+from lt.objective import Objective, Supervised, expert_sum, mean_over_experts, start_epoch
 from lt.params import Schedule
 from lt.schedule import learning_rate
 from lt.sgd import SGD
@@ -26,42 +30,6 @@ class TrainingError(RuntimeError):
     """Training cannot go on."""
 
 
-class Objective(nn.Module):
-    """What is minimised. Its parameters, if any, are trained along with the model's."""
-
-    def start_epoch(self, epoch: int, model: Classifier, images: torch.Tensor, labels: torch.Tensor) -> None:
-        """Called before each epoch with the whole training part, uint8 images (N, 3, H, W)."""
-
-    def forward(self, features: torch.Tensor, logits: torch.Tensor, mixed: Mixed) -> torch.Tensor:
-        """features (B, D), logits (B, C) or with experts (B, E, .) and the batch -> losses (B,)."""
-        raise NotImplementedError
-
-    def epoch_stats(self) -> dict[str, float]:
-        """Further columns of the log, about the epoch that has just ended."""
-        return {}
-
-
-class Supervised(Objective):
-    """A loss plug-in on a mixed batch: lam * loss(target_a) + (1 - lam) * loss(target_b), summed over experts."""
-
-    def __init__(self, loss: nn.Module):
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, features: torch.Tensor, logits: torch.Tensor, mixed: Mixed) -> torch.Tensor:
-        losses = expert_sum(self.loss, logits, mixed.target_a)
-        if mixed.target_b is mixed.target_a:
-            return losses
-        return mixed.lam * losses + (1 - mixed.lam) * expert_sum(self.loss, logits, mixed.target_b)
-
-
-def expert_sum(loss: Callable, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Per-example loss (B,), summed over experts where logits are (B, E, C)."""
-    if logits.ndim == 2:
-        return loss(logits, target)
-    return sum(loss(logits[:, e], target) for e in range(logits.shape[1]))
-
-
 @dataclass
 class Run:
     """What one training needs.
@@ -69,6 +37,7 @@ class Run:
     images (N, 3, H, W) uint8 and labels (N,) on the model's device    sampler: index batches into them
     augment(images, keys), mix(images, target, epoch, generator), weighting(step): plug-ins
     dev_images, dev_labels: development set of meta-learned weightings, class by class, or None
+    test(model, epoch): columns of the log, the same in every epoch, from the model as the epoch leaves it; None for no column
     state: where to save, or None    forward, optimizer, log, saved_at: filled in by train
     """
 
@@ -85,6 +54,7 @@ class Run:
     name: str
     dev_images: torch.Tensor | None = None
     dev_labels: torch.Tensor | None = None
+    test: Callable[[Classifier, int], dict[str, float]] | None = None
     state: resume.State | None = None
     forward: execution.Forward | None = None
     optimizer: SGD | None = None
@@ -99,11 +69,14 @@ def train(run: Run) -> list[dict[str, float]]:
     batch; ValueError where it is to be compiled and cannot be; KeyboardInterrupt on Ctrl-C, after the state is saved.
     """
     with execution.switches(run.schedule, run.images.device), resume.StopSignal() as stop:
+        if run.schedule.sync_batchnorm:
+            distributed.synchronise_batch_norm(run.model)
         run.forward = execution.Forward(run.model, run.schedule, run.images)
         run.optimizer = _optimizer(run)
         epoch, first_step, losses = _restore(run)
         print(f"{run.name}: {execution.told(run.schedule, run.images)}")
-        with tqdm(total=run.schedule.epochs, initial=epoch, desc=run.name, unit="epoch", disable=None) as bar:
+        hidden = distributed.rank() > 0 or None  # None: where there is no terminal
+        with tqdm(total=run.schedule.epochs, initial=epoch, desc=run.name, unit="epoch", disable=hidden) as bar:
             while epoch < run.schedule.epochs:
                 losses = _train_epoch(run, epoch, first_step, losses, stop)
                 _finish_epoch(run, epoch, losses)
@@ -136,32 +109,59 @@ def _train_epoch(run: Run, epoch: int, first_step: int, losses: list, stop: resu
     for step in range(first_step, len(batches)):
         losses.append(_train_step(run, epoch, step, lr, batches[step], starts[step]))
         stop.armed = True
-        if stop.asked or (run.state and time.monotonic() - run.saved_at > resume.SAVE_EVERY_S):
+        due = run.state is not None and time.monotonic() - run.saved_at > resume.SAVE_EVERY_S
+        asked, due = distributed.anywhere(step, stop.asked or distributed.orphaned(), due)
+        if asked or due:
             saved = _save(run, epoch, step + 1, losses)
-        if stop.asked:
+        if asked:
             told = "the state is saved" if saved else "this state could not be saved"
             raise KeyboardInterrupt(f"{run.name}: stopped in epoch {epoch + 1}; {told}; run the same command to continue")
     return losses
 
 
 def _train_step(run: Run, epoch: int, step: int, lr: float, batch: torch.Tensor, start: int) -> torch.Tensor:
-    """One SGD step; returns (mean loss, number of right predictions, size) as a tensor: nothing waits for the device."""
-    target = run.labels[batch]
-    positions = torch.arange(start, start + len(batch), device=batch.device)
-    images = augmented(run.images[batch], run.augment, keys.derive(run.seed, "augment", epoch), positions)
+    """One SGD step; returns (mean loss, number of right predictions, size) as a tensor: nothing waits for the device.
+
+    With several processes each returns its summands of the three.
+    """
     generator = keys.generator(run.seed, "step", epoch, step, device=batch.device)
-    mixed = run.mix(images, target, epoch, generator)
-    features, logits = run.forward(mixed.images)
-    per_example = run.objective(features, logits, mixed)
-    weights = run.weighting(_weighting_step(run, epoch, step, lr, mixed, per_example, generator))
-    loss = (weights * per_example).mean()
+    mixed = _mixed_share(run, epoch, batch, start, generator)
+    passed = cache(lambda: _forward(run, mixed))
+    weights = run.weighting(_weighting_step(run, epoch, step, lr, mixed, lambda: passed()[2], generator))
+    features, logits, per_example = passed()
+    loss = (weights * per_example).sum() / len(batch)
     run.optimizer.zero_grad()
     loss.backward()
+    distributed.add_gradients(run.optimizer.parameters)
     run.optimizer.step()
     if hasattr(run.model.head, "observe"):
-        run.model.head.observe(features.detach(), lr)
+        run.model.head.observe(distributed.gather(features.detach()), lr)
     right = (mean_over_experts(logits.detach()).argmax(1) == mixed.target_a).sum()
-    return torch.stack([loss.detach().double(), right.double(), torch.full_like(right, len(batch), dtype=torch.float64)])
+    size = torch.full_like(right, len(mixed.target_a), dtype=torch.float64)
+    return torch.stack([loss.detach().double(), right.double(), size])
+
+
+def _mixed_share(run: Run, epoch: int, batch: torch.Tensor, start: int, generator: torch.Generator) -> Mixed:
+    """This process's share of a batch (B,), whose first image has position `start` in its epoch, augmented and mixed.
+
+    Where images are mixed with others of their batch, each process augments and mixes all of it, and then takes its share.
+    """
+    positions = torch.arange(start, start + len(batch), device=batch.device)
+    share = distributed.share(len(batch))
+    whole = getattr(run.mix, "batch_coupled", True) or len(batch) < distributed.count()  # an augmentation may need an image
+    if not whole:
+        batch, positions = batch[share], positions[share]
+    images = augmented(run.images[batch], run.augment, keys.derive(run.seed, "augment", epoch), positions)
+    mixed = run.mix(images, run.labels[batch], epoch, generator)
+    if not whole or distributed.count() == 1:
+        return mixed
+    images, target, other, lam = (part[share] for part in mixed)
+    return Mixed(images, target, target if mixed.target_b is mixed.target_a else other, lam)
+
+
+def _forward(run: Run, mixed: Mixed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    features, logits = run.forward(mixed.images)
+    return features, logits, run.objective(features, logits, mixed)
 
 
 def augmented(images: torch.Tensor, augment: Callable, seed: int, positions: torch.Tensor) -> torch.Tensor:
@@ -169,12 +169,7 @@ def augmented(images: torch.Tensor, augment: Callable, seed: int, positions: tor
     return augment(images.float() / 255, keys.example_keys(seed, positions))
 
 
-def mean_over_experts(logits: torch.Tensor) -> torch.Tensor:
-    """Logits (B, C) as they are, (B, E, C) as their mean over experts (B, C)."""
-    return logits if logits.ndim == 2 else logits.mean(1)
-
-
-def _weighting_step(run: Run, epoch: int, step: int, lr: float, mixed: Mixed, losses: torch.Tensor, generator) -> Step:
+def _weighting_step(run: Run, epoch: int, step: int, lr: float, mixed: Mixed, losses: Callable, generator) -> Step:
     def objective(model, images, target):
         features = model.features(images)
         ones = torch.ones(len(target), device=images.device)
@@ -196,17 +191,25 @@ def _weighting_step(run: Run, epoch: int, step: int, lr: float, mixed: Mixed, lo
 
 
 def _finish_epoch(run: Run, epoch: int, losses: list[torch.Tensor]) -> None:
-    """Adds the epoch to the log; TrainingError where a loss was not finite."""
+    """Adds the epoch to the log; TrainingError where a loss was not finite.
+
+    Running statistics are those of process 0 from here on: the next epoch may begin with a look at the model, and they are saved.
+    """
     table = _finite(run, epoch, losses)
+    distributed.take_first(run.model.buffers())
     size = table[:, 2].sum()
     row = {"epoch": epoch + 1, "lr": learning_rate(run.schedule, epoch)}
     row |= {"loss": float((table[:, 0] * table[:, 2]).sum() / size), "accuracy": float(table[:, 1].sum() / size)}
-    run.log.append(row | run.objective.epoch_stats() | getattr(run.weighting, "epoch_stats", dict)())
+    row |= run.objective.epoch_stats() | getattr(run.weighting, "epoch_stats", dict)()
+    if run.test and distributed.rank() == 0:
+        row |= run.test(run.model, epoch)
+        run.model.train()  # as the epoch has left it
+    run.log.append(row)
 
 
 def _finite(run: Run, epoch: int, losses: list[torch.Tensor]) -> torch.Tensor:
     """(steps, 3) on the CPU: mean loss, right predictions, examples; TrainingError where a loss is not finite."""
-    table = torch.stack(losses).cpu()
+    table = distributed.total(torch.stack(losses)).cpu()
     broken = torch.nonzero(~torch.isfinite(table[:, 0]))
     if len(broken):
         raise _diverged(run, f"the loss is {table[broken[0, 0], 0].item()} in batch {broken[0, 0].item() + 1}", epoch)
@@ -231,7 +234,8 @@ def _save(run: Run, epoch: int, step: int, losses: list[torch.Tensor]) -> bool:
     table = _finite(run, epoch, losses)
     parts = {name: part.state_dict() for name, part in _modules(run).items()}
     place = {"epoch": epoch, "step": step, "losses": table, "log": run.log}
-    saved = bool(run.state) and run.state.save({**parts, "optimizer": run.optimizer.state_dict(), **place})
+    content = {**parts, "optimizer": run.optimizer.state_dict(), **place}
+    saved = distributed.rank() == 0 and bool(run.state) and run.state.save(content)
     run.saved_at = time.monotonic()
     return saved
 
@@ -239,11 +243,15 @@ def _save(run: Run, epoch: int, step: int, losses: list[torch.Tensor]) -> bool:
 def _restore(run: Run) -> tuple[int, int, list[torch.Tensor]]:
     """Continues from the saved state, if there is one: the epoch, the number of its steps that are done, and what they gave."""
     saved = run.state.read() if run.state else None
+    if not distributed.equal(saved["epoch"] if saved else -1, saved["step"] if saved else -1):
+        raise TrainingError(f"{run.name}: the processes found different states; {run.state.folder} has to be one folder for all")
     if saved is None:
+        distributed.take_first([*run.model.state_dict().values(), *run.objective.state_dict().values()])
         return 0, 0, []
     for name, part in _modules(run).items():
         part.load_state_dict(saved[name])
     run.optimizer.load_state_dict(saved["optimizer"])
     run.log[:] = saved["log"]
     print(f"{run.name}: continues in epoch {saved['epoch'] + 1} from {os.path.relpath(run.state.path)}")
-    return saved["epoch"], saved["step"], list(saved["losses"].to(run.images.device).unbind(0))
+    summands = saved["losses"] if distributed.rank() == 0 else torch.zeros_like(saved["losses"])
+    return saved["epoch"], saved["step"], list(summands.to(run.images.device).unbind(0))

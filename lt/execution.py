@@ -10,11 +10,14 @@ from pathlib import Path
 
 import torch
 
+from lt import distributed
 from lt.classifier import Classifier
 from lt.params import Schedule
 
-# Pixels in a whole training from which on compiling, which takes half a minute, saves several times what it costs.
-PAYS_FROM_PIXELS = {"cpu": 4e8, "cuda": 1.5e9}
+# Pixels in a whole training from which on compiling saves more than it costs. The number of weights does not enter: a network of
+# more layers takes longer to compile, and saves more per pixel, by about the same factor (ResNet-8 and 32: 0.6e8 to 1e8 pixels
+# until it is even on one CPU core, about twice that on two, which compile no faster).
+PAYS_FROM_PIXELS = {"cpu": 2e8, "cuda": 1.5e9}
 
 
 def can_compile() -> bool:
@@ -29,8 +32,10 @@ def is_compiled(schedule: Schedule, images: torch.Tensor) -> bool:
     """Whether this training is compiled: images (N, 3, H, W), each seen once per epoch.
 
     `auto` depends on the pixels of the whole training, never on timings or on what remains: a resumed run decides alike.
-    Raises ValueError where `on` meets a machine that cannot compile.
+    Batch norm over several processes runs eager. Raises ValueError where `on` meets a machine that cannot compile.
     """
+    if schedule.sync_batchnorm and distributed.count() > 1:
+        return False
     if schedule.compile == "on" and not can_compile():
         needs = "a C++ compiler (g++ or CXX), Python.h or, on a GPU, Triton"
         raise ValueError(f"compile: got on, but {needs} is missing; use auto or off")
@@ -57,7 +62,8 @@ class Forward:
     """
 
     def __init__(self, model: Classifier, schedule: Schedule, images: torch.Tensor):
-        self.device, self.batch_size = images.device, schedule.batch_size
+        share = distributed.share(schedule.batch_size)
+        self.device, self.batch_size = images.device, share.stop - share.start
         self.bf16 = precision_of(schedule, self.device) == "bf16"
         compiled = is_compiled(schedule, images)
         self.replayed = compiled and self.device.type == "cuda"
@@ -84,14 +90,17 @@ class Forward:
 def told(schedule: Schedule, images: torch.Tensor) -> str:
     """How this training runs, and why, in a few words."""
     precision = precision_of(schedule, images.device)
-    if schedule.compile != "auto":
+    if schedule.sync_batchnorm and distributed.count() > 1:
+        why = "sync_batchnorm"
+    elif schedule.compile != "auto":
         why = f"compile: {schedule.compile}"
     elif not can_compile():
         why = "nothing to compile with"
     else:
         why = f"{pixels(schedule, images):.1e} pixels in all; compiling pays from {PAYS_FROM_PIXELS[images.device.type]:.1e}"
     note = f", not {schedule.precision}, on a CPU" if precision != schedule.precision else ""
-    return f"{'compiled' if is_compiled(schedule, images) else 'eager'} ({why}), {precision}{note}"
+    processes = f", {distributed.count()} processes" if distributed.count() > 1 else ""
+    return f"{'compiled' if is_compiled(schedule, images) else 'eager'} ({why}), {precision}{note}{processes}"
 
 
 @contextmanager

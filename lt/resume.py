@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from lt import distributed
 from lt.execution import can_compile
 
 SAVE_EVERY_S = float(os.environ.get("LT_SAVE_EVERY_S", "60"))
@@ -21,11 +22,11 @@ OTHERS_KEPT = 2
 
 
 def fingerprint(parts: dict[str, Any]) -> str:
-    """Hash of everything a training depends on: `parts` (JSON values), the code, versions, threads, processor, compiler."""
+    """Hash of everything a training depends on: `parts` (JSON values), the code, versions, processes, threads, processor, compiler."""
     code = Path(__file__).parent
     hashes = {str(path.relative_to(code)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code.rglob("*.py"))}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    machine = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), gpu, can_compile()]
+    machine = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), gpu, can_compile(), distributed.count()]
     facts = {"parts": parts, "code": hashes, "machine": [str(torch.__version__), *machine]}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -49,7 +50,8 @@ class State:
     def __init__(self, name: str, parts: dict[str, Any], folder: Path | None = None):
         self.folder = folder or Path(os.environ.get("DVC_ROOT", ".")) / ".resume"
         self.path = self.folder / f"{name}-{fingerprint(parts)}.pt"
-        self._remove_stale(name)
+        if distributed.rank() == 0:
+            self._remove_stale(name)
 
     def _remove_stale(self, name: str) -> None:
         """Removes half-written files of this state, and all but the newest OTHERS_KEPT of the same name."""
@@ -107,7 +109,8 @@ class State:
 class StopSignal:
     """Turns Ctrl-C and SIGTERM into a flag that is looked at between two steps, so that the saved state is whole.
 
-    A second signal, and one before `armed` is set, ends the run at once: the state of the last save, if any, is whole.
+    A second signal, and one before `armed` is set, ends the run at once: the state of the last save, if any, is whole. Where
+    processes train together a second one is nothing new: the terminal and whoever started them may both hand the first on.
     """
 
     def __init__(self):
@@ -123,7 +126,7 @@ class StopSignal:
         return self
 
     def _ask(self, number, frame) -> None:
-        if self.asked or not self.armed:
+        if not self.armed or (self.asked and distributed.count() == 1):
             raise KeyboardInterrupt("stopped; run the same command to continue from the last saved state, if there is one")
         self.asked = True
 

@@ -11,4 +11,5 @@ def make(counts):
     def mix(images: torch.Tensor, target: torch.Tensor, epoch: int, generator: torch.Generator) -> Mixed:
         return Mixed(images, target, target, torch.ones(len(target), device=images.device))
 
+    mix.batch_coupled = False  # needs no other image of the batch
     return mix

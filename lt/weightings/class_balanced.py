@@ -7,6 +7,7 @@ import torch
 
 from lt.contracts import Step
 from lt.counts import effective_number_weights
+from lt.distributed import mean
 from lt.options import Index, OpenFraction
 
 
@@ -19,9 +20,9 @@ class ClassBalanced:
 
     def __call__(self, step: Step) -> torch.Tensor:
         if step.epoch < self.start_epoch:
-            return torch.ones_like(step.losses)
-        weights = torch.from_numpy(self.class_weights).to(step.losses)[step.target]
-        return weights / weights.mean() if self.normalize == "batch" else weights
+            return torch.ones_like(step.losses())
+        weights = torch.from_numpy(self.class_weights).to(step.losses())[step.target]
+        return weights / mean(weights) if self.normalize == "batch" else weights
 
 
 def make(

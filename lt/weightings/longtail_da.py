@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, jvp
 
+from lt import distributed
 from lt.contracts import Step
 from lt.counts import effective_number_weights
 from lt.options import Count, Index, NonNegative, OpenFraction, Positive
@@ -73,13 +74,13 @@ class LongtailDA(nn.Module):
 
     def forward(self, step: Step) -> torch.Tensor:
         if step.epoch < self.start_epoch:
-            return torch.ones_like(step.losses)
-        weights = torch.from_numpy(self.class_weights).to(step.losses)[step.target]
+            return torch.ones_like(step.losses())
+        weights = torch.from_numpy(self.class_weights).to(step.images)[step.target]
         if self.eps_lr == 0:
             return corrected(weights, torch.zeros_like(weights), self.clip_min, self.normalize)
-        scale = 1.0 if self.reduction == "sum" else 1 / len(weights)
+        scale = 1.0 if self.reduction == "sum" else 1 / distributed.rows(weights)
         eps = -self.eps_lr * eps_gradient(step, weights, step.dev_batch(self.dev_batch_size), self.inner_lr or step.lr, scale)
-        self.ratio_sum += (eps.abs() / weights).mean().to(self.ratio_sum)
+        self.ratio_sum += distributed.mean(eps.abs() / weights).to(self.ratio_sum)
         self.batches += 1
         return corrected(weights, eps, self.clip_min, self.normalize)
 
@@ -111,7 +112,8 @@ def eps_gradient(
 
     Exact, for one plain SGD step and at any eps, without a second-order graph. The products are the directional derivative of all
     losses at once, by forward mode, so that examples coupled by batch normalisation are treated right. The development gradient
-    has to be taken at theta~. All passes run on copies of the buffers, so that the model keeps its running statistics.
+    has to be taken at theta~. All passes run on copies of the buffers, so that the model keeps its running statistics. Where
+    step.losses was not called before, the graph of one pass at a time takes memory.
 
     weights (B,)    dev_batch: images (M, 3, H, W), target (M,)    scale: 1 for a sum over the batch, 1/B for a mean
     returns (B,) without graph
@@ -125,6 +127,7 @@ def eps_gradient(
 
     weighted = (weights * run(parameters, step.images, step.target)).sum() * scale
     gradients = torch.autograd.grad(weighted, list(parameters.values()))
+    distributed.add_up(gradients)
     ahead = {
         name: (parameter.detach() - inner_lr * gradient).requires_grad_()
         for (name, parameter), gradient in zip(parameters.items(), gradients)
@@ -138,10 +141,11 @@ def eps_gradient(
 
 
 def corrected(weights: torch.Tensor, eps: torch.Tensor, clip_min: float | None, normalize: bool) -> torch.Tensor:
-    """w + eps, not below clip_min, then scaled back to the sum of w: all (B,)."""
+    """w + eps, not below clip_min, then scaled back to the sum of w: all (B,); the sums are those of the whole batch."""
     changed = weights + eps
     if clip_min is not None:
         changed = changed.clamp_min(clip_min)
     if normalize:
-        changed = changed / changed.sum().clamp_min(torch.finfo(changed.dtype).tiny) * weights.sum()
+        after, before = distributed.total(torch.stack([changed.sum(), weights.sum()]))
+        changed = changed / after.clamp_min(torch.finfo(changed.dtype).tiny) * before
     return changed

@@ -13,7 +13,7 @@ class Uniform:
         self.class_weights = np.ones(num_classes)
 
     def __call__(self, step: Step) -> torch.Tensor:
-        return torch.ones_like(step.losses)
+        return torch.ones_like(step.losses())
 
 
 def make(counts) -> Uniform:
