@@ -79,6 +79,17 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> 
     }
 
 
+def pooled(histograms: list[dict[str, list]]) -> dict[str, np.ndarray]:
+    """One reliability histogram of all seeds: counts added, means weighted by them; bins without an image left out."""
+    count = np.array([histogram["count"] for histogram in histograms], dtype=np.float64)
+    kept = count.sum(0) > 0
+    found = {"count": count.sum(0)[kept]}
+    for name in ("confidence", "accuracy"):
+        values = np.nan_to_num(np.array([histogram[name] for histogram in histograms], dtype=np.float64))
+        found[name] = (count * values).sum(0)[kept] / found["count"]
+    return found
+
+
 def ece(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float | None:
     """Expected calibration error, sum_k n_k |acc_k - conf_k| / N over equal-width bins, in [0, 1]; None without an image.
 
@@ -151,8 +162,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     def mean_nll(log_temperature: float) -> float:
         total = 0.0
         for rows, scores in blocks(logits):
-            log_probs = log_softmax(scores / np.exp(log_temperature))
-            total -= log_probs[np.arange(len(scores)), labels[rows]].sum()
+            scores = scores / np.exp(log_temperature)
+            scores -= scores.max(axis=1, keepdims=True)
+            of_label = scores[np.arange(len(scores)), labels[rows]]
+            total -= (of_label - np.log(np.exp(scores, out=scores).sum(axis=1))).sum()
         return total / len(labels)
 
     found = minimize_scalar(mean_nll, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-5})

@@ -106,7 +106,10 @@ def write_classifier(folder: Path, classifier: Classifier, spec: dict[str, Any],
 def read_classifier(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     """The classifier of a base or distill artifact, on the CPU, in evaluation mode, and its row.json."""
     row = artifacts.read_json(folder / "row.json")
-    classifier = build(row["classifier"], seed=0)
+    spec = row["classifier"]
+    if spec["model"]["options"].get("weights"):  # are those of the artifact; what training began with may be gone
+        spec = spec | {"model": spec["model"] | {"options": spec["model"]["options"] | {"weights": None}}}
+    classifier = build(spec, seed=0)
     artifacts.read_weights(folder / "weights.safetensors", classifier)
     return classifier.eval(), row
 

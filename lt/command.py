@@ -1,6 +1,8 @@
 """How every stage script starts: its errors are told in words, not as a traceback, and what it cost is noted."""
 
 import argparse
+import contextlib
+import ctypes
 import json
 import os
 import platform
@@ -12,11 +14,14 @@ from typing import Callable
 # Seconds and memory of each stage's last run: never a stage's output or dependency, since no two runs take the same.
 COST = Path(".cost")
 STAGES = ("check", "subsample", "base", "features", "retrain", "distill", "evaluate", "report")
+# Parameters of glibc's mallopt.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 def run(main: Callable[[], None]) -> None:
     """Runs a stage's main; a wrong input ends it with the message and exit code 1 (LT_DEBUG=1 shows where it came from)."""
     start = time.perf_counter()
+    keep_freed_memory()
     try:
         main()
         write_cost(Path(sys.argv[0]).stem, sys.argv[1:], time.perf_counter() - start)
@@ -26,6 +31,18 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(f"\nerror: {str(error) or type(error).__name__}\n")
     except KeyboardInterrupt as error:
         sys.exit(f"\n{str(error) or 'stopped; run the same command to continue'}\n")
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep the memory that it frees, where the C library is glibc; elsewhere nothing happens.
+
+    By default glibc gives every freed array of some MiB back to the system, and the next batch has to be mapped and zeroed page
+    by page again: on a CPU that took 0.4 of the time of a ResNet-32 on batches of 512 images. The peak grew by a fifth at most.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def arguments(doc: str, *names: str, seed: bool = True) -> argparse.Namespace:

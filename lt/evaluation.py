@@ -62,6 +62,28 @@ def over_seeds(metrics: list[dict[str, float | None]]) -> tuple[dict[str, float 
     return mean, sd
 
 
+def class_scores(details: dict[str, Any], name: str) -> np.ndarray:
+    """A score of each class, mean over seeds: (C,), NaN for a class without a test image.
+
+    details: content of results/details/<row>.json    name: recall, precision or f1
+    """
+    return np.mean([np.array(seed["per_class"][name], dtype=np.float64) for seed in details["seeds"].values()], axis=0)
+
+
+def oracle(log: list[dict[str, float]]) -> dict[str, float | None]:
+    """oracle_top1 and oracle_balanced: the highest test_top1 and the highest test_balanced of any tested epoch, each for itself.
+
+    They are what choosing the epoch on the test part would report, which nothing here does; None without a tested epoch.
+
+    log: one dict per epoch, with NaN where an epoch was not tested
+    """
+    found = {}
+    for name in ("top1", "balanced"):
+        tested = [line[f"test_{name}"] for line in log if not np.isnan(line.get(f"test_{name}", np.nan))]
+        found[f"oracle_{name}"] = max(tested, default=None)
+    return found
+
+
 def rounded(content: Any) -> Any:
     """JSON content with every float at six significant digits, so that the last bits of another machine make no difference."""
     if isinstance(content, dict):

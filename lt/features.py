@@ -1,7 +1,6 @@
 """Feature extraction: K augmented views and one clean view of the training part, and the test part, from a trained backbone."""
 
 import itertools
-import tempfile
 from pathlib import Path
 from typing import Callable
 
@@ -19,8 +18,11 @@ from lt.params import AXES, Features, Settings
 from lt.subset import Subset
 
 
-def extract(model: Classifier, part: TrainingPart, test: Split, augment, settings: Features, seed: int, folder: Path) -> None:
-    """Writes views.npy (K, N, D), clean.npy (N, D), test.npy (N_test, D) and test_logits.npy; with experts (.., E, D).
+def extract(
+    model: Classifier, part: TrainingPart, val: Split, test: Split, augment, settings: Features, seed: int, folder: Path
+) -> None:
+    """Writes views.npy (K, N, D), clean.npy (N, D), test.npy (N_test, D) and test_logits.npy; with experts (.., E, D). Where
+    there are images to validate on, subset.val_index of `val`, their features go to val.npy (N_val, D).
 
     View k of image i is augmented by draws keyed by (seed, k, i). Views are streamed to disk: memory does not grow with K.
     With `bn: recalibrate_balanced` the batch-norm statistics are taken anew under class-balanced sampling first, as training a
@@ -36,6 +38,9 @@ def extract(model: Classifier, part: TrainingPart, test: Split, augment, setting
     views = artifacts.new_array(folder / "views.npy", (settings.views, *clean.shape), dtype)
     fill_views(views, model, part.images, augment, size, seed)
     views.flush()
+    if len(part.subset.val_index):
+        val_images = to_device(val.read(part.subset.val_index), part.images.device)
+        artifacts.write_array(folder / "val.npy", features_of(model, val_images, size, dtype))
     test_images = to_device(test.read(np.arange(len(test.labels))), part.images.device)
     test_features = features_of(model, test_images, size, dtype)
     artifacts.write_array(folder / "test.npy", test_features)
@@ -48,12 +53,6 @@ def fill_views(views: np.ndarray, model: Classifier, images: torch.Tensor, augme
         key = keys.derive(seed, "view", number)
         features_of(model, images, size, view.dtype, lambda batch, start: augmented(
             batch, augment, key, torch.arange(start, start + len(batch), device=batch.device)), out=view)
-
-
-def temporary_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array in an unnamed file, which goes with the array: for views that are too many for memory."""
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype, mode="w+", shape=shape)
 
 
 @torch.no_grad()
@@ -82,12 +81,12 @@ def apply_head(head: nn.Module, features: np.ndarray, device: torch.device, batc
 @torch.no_grad()
 def recalibrate(model: Classifier, part: TrainingPart, augment, batch_size: int, seed: int) -> None:
     """Batch-norm statistics anew: the plain average over one epoch's worth of class-balanced, augmented batches."""
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    model.train()  # but for layers that a backbone keeps frozen
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # cumulative average
-    model.train()
     generator = keys.generator(seed, "recalibrate")
     weights = (1.0 / torch.from_numpy(part.subset.counts))[torch.from_numpy(part.subset.train_labels)]
     for step in range(max(1, len(part.labels) // batch_size)):
@@ -110,6 +109,10 @@ def read_inputs(subset: Subset, seed: int, device: torch.device, open_training: 
             f"{folder}: got views {views.shape} and clean {clean.shape}, expected (K, N, ..) and (N, ..) with N = "
             f"{len(subset.train_labels)}; run the stage features again"
         )
+    val, val_labels = None, None
+    if len(subset.val_labels):
+        val = artifacts.read_array(folder / "val.npy", shape=(len(subset.val_labels), *clean.shape[1:]), dtype="float", mmap=True)
+        val_labels = subset.val_labels
     made = itertools.count()
 
     def new_head(name: str | None = None) -> nn.Module:
@@ -118,7 +121,7 @@ def read_inputs(subset: Subset, seed: int, device: torch.device, open_training: 
 
     return Inputs(
         views, clean, subset.train_labels, subset.counts, base.head.to(device), new_head, np.array(row["logit_prior"]), seed, device,
-        open_training,
+        open_training, val, val_labels,
     )
 
 

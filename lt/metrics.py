@@ -6,7 +6,8 @@ import numpy as np
 
 from lt.counts import shot_groups, thirds
 
-BLOCK = 4096  # rows taken to float64 at a time, so that memory stays small for large test sets
+# Rows, and numbers in them, taken to float64 at a time: what large test sets take stays small, and near the processor.
+BLOCK, BLOCK_NUMBERS = 4096, 2**19
 
 
 def check_logits(logits: np.ndarray, labels: np.ndarray, num_classes: int, where: str = "test logits") -> None:
@@ -32,8 +33,9 @@ def check_logits(logits: np.ndarray, labels: np.ndarray, num_classes: int, where
 
 def blocks(logits: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Yields (rows, scores (b, C) float64), b at most 4096: logits (N, C), or the mean over the experts of (N, E, C)."""
-    for start in range(0, len(logits), BLOCK):
-        rows = slice(start, start + BLOCK)
+    size = min(BLOCK, max(1, BLOCK_NUMBERS // max(logits.shape[-1], 1)))
+    for start in range(0, len(logits), size):
+        rows = slice(start, start + size)
         scores = np.asarray(logits[rows], dtype=np.float64)
         yield rows, scores if scores.ndim == 2 else scores.mean(axis=1)
 

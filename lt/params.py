@@ -36,7 +36,7 @@ class Subset(Block):
 
 
 class Schedule(Block):
-    """SGD, its learning rate by epoch, and how the network runs (lt/execution.py)."""
+    """SGD, its learning rate by epoch, how the network runs (lt/execution.py), and how often it is tested on its way."""
 
     epochs: Count
     batch_size: Count
@@ -52,6 +52,8 @@ class Schedule(Block):
     compile: Literal["auto", "on", "off"] = "auto"
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     deterministic: bool = False
+    sync_batchnorm: bool = False
+    test_every: Index = 0
 
 
 class Train(Schedule):
@@ -132,6 +134,10 @@ class Settings(Block):
         """Rows of the table: base, every method, and xerm_<teacher> for every teacher."""
         return ["base", *self.methods, *(f"xerm_{teacher}" for teacher in self.teachers)]
 
+    def tested_while_training(self) -> bool:
+        """Whether the base model or the xERM students are tested after epochs before the last."""
+        return bool(self.train.test_every or self.distill.test_every)
+
 
 def load(path: Path = PATH) -> Settings:
     """Reads and checks a params file; raises ParamsError with every mistake, one per line."""
@@ -203,15 +209,25 @@ def _cross_mistakes(settings: Settings) -> list[str]:
         found.append(f"report.row: {unknown(settings.report.row, settings.rows(), 'a row of the table')}")
     if len(set(settings.seeds)) != len(settings.seeds):
         found.append(f"seeds: got {settings.seeds}, expected different seeds")
-    if settings.loss == "ldam" and settings.head == "cosine":
-        scales = [settings.options("losses", "ldam").get("scale"), settings.options("heads", "cosine").get("scale")]
+    if settings.loss in ("ldam", "ride") and settings.head == "cosine":
+        scales = [settings.options("losses", settings.loss).get("scale"), settings.options("heads", "cosine").get("scale")]
         if scales[0] != scales[1]:
-            found.append(f"losses.ldam.scale: got {scales[0]}, expected that of heads.cosine ({scales[1]}): both scale the same cosines")
-    start = settings.options("weightings", settings.weighting).get("start_epoch", 0)
-    if start >= settings.train.epochs:
-        found.append(f"weightings.{settings.weighting}.start_epoch: got {start}, expected less than train.epochs ({settings.train.epochs})")
+            where = f"losses.{settings.loss}.scale"
+            found.append(f"{where}: got {scales[0]}, expected that of heads.cosine ({scales[1]}): both scale the same cosines")
+    for kind, name in (("weightings", settings.weighting), ("losses", settings.loss)):
+        start = (getattr(settings, kind).get(name) or {}).get("start_epoch") or 0
+        if start >= settings.train.epochs:
+            found.append(f"{kind}.{name}.start_epoch: got {start}, expected less than train.epochs ({settings.train.epochs})")
     if settings.weighting == "longtail_da" and settings.mix != "none":
         found.append(f"mix: got {settings.mix!r}, expected 'none' with weighting longtail_da, which weights single examples")
+    for name, options in settings.methods.items():
+        has_val = settings.subset.val_fraction or (settings.datasets.get(settings.dataset) or {}).get("val_list")
+        if (options or {}).get("meta_set") == "val" and not has_val:
+            found.append(f"methods.{name}.meta_set: got 'val', which needs subset.val_fraction above 0, or a val_list")
+    frozen = settings.models.get(settings.model) or {}
+    if frozen.get("trainable", "all") != "all" and frozen.get("weights") is None:
+        where = f"models.{settings.model}.trainable"
+        found.append(f"{where}: got {frozen['trainable']!r}, expected 'all' without weights: random layers would stay as they are")
     if "tde" in settings.methods and settings.head != "causal":
         found.append(f"methods.tde: needs head: causal, got {settings.head!r}")
     for block in ("train", "distill"):

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from lt.classifier import ExpertHeads
 from lt.contracts import Inputs
 from lt.engine import TrainingError, expert_sum, mean_over_experts
+from lt.sgd import SGD
 
 IN_MEMORY_BYTES = 2**30
 LOG_LINES = 20
@@ -91,7 +92,7 @@ class Outcome:
 
 def descend(
     head: nn.Module,
-    step: Callable[[torch.optim.SGD], Outcome],
+    step: Callable[[SGD], Outcome],
     *,
     steps: int,
     lr: float,
@@ -110,12 +111,12 @@ def descend(
     drew, not on the natural frequencies), and what `columns()` gives
     raises TrainingError where the loss is no longer finite
     """
-    optimizer = torch.optim.SGD(list(trainable(head).values()), lr, momentum, weight_decay=weight_decay, nesterov=nesterov)
+    optimizer = SGD(trainable(head).values(), lr, momentum, weight_decay, nesterov)
     every = math.ceil(steps / LOG_LINES)
     log, since = [], []
     head.train()
     for number in range(steps):
-        optimizer.param_groups[0]["lr"] = rate = lr * (1 + math.cos(math.pi * number / steps)) / 2 if decay else lr
+        optimizer.lr = rate = lr * (1 + math.cos(math.pi * number / steps)) / 2 if decay else lr
         outcome = step(optimizer)
         if hasattr(head, "observe"):
             head.observe(outcome.features, rate)
@@ -136,11 +137,11 @@ def fit_head(
 ) -> list[dict[str, float]]:
     """Trains a head with the mean loss over the batches that `draw()` gives as indices (B,); `recipe` as descend takes it."""
 
-    def step(optimizer: torch.optim.SGD) -> Outcome:
+    def step(optimizer: SGD) -> Outcome:
         features, target = bank.batch(draw(), generator)
         logits = head(features)
         losses = expert_sum(loss, logits, target)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         losses.mean().backward()
         optimizer.step()
         return Outcome(features, target, logits.detach(), losses.detach())
@@ -200,7 +201,7 @@ def linear_parts(head: nn.Module, method: str) -> list[nn.Linear]:
     if not is_linear(head):
         raise ValueError(
             f"{method} rescales the class vectors of a linear head; got a base model with {type(parts_of(head)[0]).__name__}; "
-            f"leave {method} out of methods (balms, balanced_softmax, crt, longtail_da, ncm and pc take any head), "
-            "or set head: linear"
+            f"leave {method} out of methods (balms, balanced_softmax, crt, longtail_da, meta_reweighter, ncm and pc take any "
+            "head), or set head: linear"
         )
     return parts_of(head)

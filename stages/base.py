@@ -3,7 +3,7 @@
 python -m stages.base --seed 0
 """
 
-from lt import artifacts, params
+from lt import artifacts, launch, params
 from lt.base import device, predict, specification, train_base, training_part
 from lt.classifier import write_classifier
 from lt.command import arguments, run
@@ -14,10 +14,12 @@ from lt.subset import read_subset
 def main() -> None:
     seed = arguments(__doc__).seed
     settings = params.load()
+    launch.start()
     part = training_part(open_dataset(settings, "train"), read_subset(), device())
     test = open_dataset(settings, "test", check="none")
 
-    trained = train_base(settings, part, seed)
+    trained = train_base(settings, part, seed, test)
+    launch.finish()
 
     with artifacts.writing(artifacts.stage_dir("base", seed)) as folder:
         write_classifier(folder, trained.model, specification(settings, part), trained.logit_prior)

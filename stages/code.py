@@ -11,14 +11,16 @@ from lt import artifacts
 from lt.command import arguments, run
 from lt.shared_code import fingerprint
 
-IMAGES = ("lt/cifar.py", "lt/image_ops.py", "lt/policies.py", "lt/resnet.py")
+DATA = ("lt/cifar.py", "lt/decode.py", "lt/lists.py", "lt/packed.py")
+IMAGES = (*DATA, "lt/image_ops.py", "lt/policies.py", "lt/resnet.py", "lt/torchvision_resnet.py")
 TRAINING = ("lt/heads", "lt/loss.py", "lt/losses/ce.py", "lt/mixes/none.py", "lt/weightings/none.py")
 METHODS = (
-    "lt/decoupling.py", "lt/losses/balanced_softmax.py", "lt/retraining.py", "lt/robust_loss.py", "lt/samplers/class_aware.py",
+    "lt/adam.py", "lt/bilevel.py", "lt/decoupling.py", "lt/losses/balanced_softmax.py", "lt/retraining.py", "lt/robust_loss.py",
+    "lt/samplers/class_aware.py",
 )
 # What a stage reaches through its plug-ins only, of which dvc.yaml names the selected ones; a folder stands for its files.
 THROUGH_PLUGINS = {
-    "subsample": ("lt/cifar.py",),
+    "subsample": DATA,
     "base": (*IMAGES, "lt/loss.py", "lt/mixing.py"),
     "features": IMAGES,
     "retrain": (*IMAGES, *TRAINING, *METHODS),

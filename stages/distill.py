@@ -3,7 +3,7 @@
 python -m stages.distill pc --seed 0
 """
 
-from lt import artifacts, params
+from lt import artifacts, launch, params
 from lt.base import device, predict, specification, training_part
 from lt.classifier import write_classifier
 from lt.command import arguments, run
@@ -15,11 +15,13 @@ from lt.subset import read_subset
 def main() -> None:
     args = arguments(__doc__, "teacher")
     settings = params.load()
+    launch.start()
     part = training_part(open_dataset(settings, "train"), read_subset(), device())
     test = open_dataset(settings, "test", check="none")
     teacher = read_teacher(args.teacher, args.seed, part)
 
-    trained = train_student(settings, part, args.teacher, teacher, args.seed)
+    trained = train_student(settings, part, args.teacher, teacher, args.seed, test)
+    launch.finish()
 
     with artifacts.writing(artifacts.stage_dir("distill", args.teacher, args.seed)) as folder:
         write_classifier(folder, trained.model, specification(settings, part), trained.logit_prior)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lt import artifacts, params
 from lt.command import run
-from lt.evaluation import evaluate, over_seeds, rounded
+from lt.evaluation import evaluate, oracle, over_seeds, rounded
 from lt.load import unknown
 from lt.subset import Subset, read_subset
 from lt.table import context_of, headline
@@ -44,21 +44,23 @@ def main() -> None:
     for seed, (logits, logit_prior) in inputs.items():
         where = f"test logits of row {args.row}, seed {seed}"
         seeds[str(seed)] = evaluate(logits, subset.test_labels, subset.counts, logit_prior, settings.evaluate.bins, where)
+        if settings.tested_while_training():
+            seeds[str(seed)]["metrics"] |= oracle(artifacts.read_log(artifacts.row_dir(args.row, seed) / "log.csv"))
 
     mean, sd = over_seeds([result["metrics"] for result in seeds.values()])
-    context = context_of(settings, subset)
     details = {
         "row": args.row,
-        "context": context,
+        "context": context_of(settings, subset),
         "classes": list(subset.classes),
         "train_counts": subset.counts.tolist(),
         "test_counts": np.bincount(subset.test_labels, minlength=len(subset.counts)).tolist(),
+        "val_size": len(subset.val_labels),
         "mean": mean,
         "sd": sd,
         "seeds": seeds,
     }
     artifacts.write_json(artifacts.RESULTS / "details" / f"{args.row}.json", rounded(details))
-    artifacts.write_json(artifacts.RESULTS / "methods" / f"{args.row}.json", rounded(headline(args.row, context, mean, sd)))
+    artifacts.write_json(artifacts.RESULTS / "methods" / f"{args.row}.json", rounded(headline(details)))
 
 
 def read_row(row: str, seed: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,12 +16,12 @@ def main() -> None:
     seed = arguments(__doc__).seed
     settings = params.load()
     part = training_part(open_dataset(settings, "train"), read_subset(), device())
-    test = open_dataset(settings, "test", check="none")
+    val, test = (open_dataset(settings, name, check="none") for name in (part.subset.val_part, "test"))
     model, _ = read_classifier(artifacts.stage_dir("base", seed))
     augment = plugin(settings, "augments", settings.augment, part.split.image_size)
 
     with artifacts.writing(artifacts.stage_dir("features", seed)) as folder:
-        extract(model.to(part.images.device), part, test, augment, settings.features, seed, folder)
+        extract(model.to(part.images.device), part, val, test, augment, settings.features, seed, folder)
 
 
 if __name__ == "__main__":

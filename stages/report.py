@@ -1,30 +1,35 @@
-"""Gathers the rows into one table, and prints it.
+"""Gathers the rows into one table, prints it, and writes what `dvc plots` draws.
 
 python -m stages.report
 """
 
-from lt import artifacts, params
+from lt import artifacts, params, plots
 from lt.command import arguments, run
+from lt.evaluation import rounded
 from lt.subset import read_subset
-from lt.table import check_same, context_of, markdown, mend
+from lt.table import check_same, context_of, headline, markdown, mend
 
 
 def main() -> None:
     arguments(__doc__, seed=False)
     settings = params.load()
-    paths = {row: artifacts.RESULTS / "methods" / f"{row}.json" for row in settings.rows()}
+    paths = {row: artifacts.RESULTS / "details" / f"{row}.json" for row in settings.rows()}
     missing = [row for row, path in paths.items() if not path.is_file()]
     if missing:
         raise artifacts.ArtifactError(
-            f"rows {', '.join(missing)} have no metrics in {artifacts.RESULTS}/methods; {mend(missing, list(paths))}"
+            f"rows {', '.join(missing)} have no details in {artifacts.RESULTS}/details; {mend(missing, list(paths))}"
         )
     rows = {row: artifacts.read_json(path) for row, path in paths.items()}
     context = context_of(settings, read_subset())
     check_same(rows, context)
 
-    table = markdown(rows, context)
-    artifacts.write_json(artifacts.RESULTS / "metrics.json", rows[settings.report.row])
+    table, reported = markdown(rows, context), rows[settings.report.row]
+    points = {"rows": plots.by_row(rows), "classes": plots.by_class(reported), "reliability": plots.by_confidence(reported)}
+    artifacts.write_json(artifacts.RESULTS / "metrics.json", headline(reported))
     artifacts.write_text(artifacts.RESULTS / "table.md", table)
+    with artifacts.writing(artifacts.RESULTS / "plots") as folder:
+        for name, lines in points.items():
+            artifacts.write_log(folder / f"{name}.csv", rounded(lines))
     print(f"\n{table}")
 
 

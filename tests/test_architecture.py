@@ -12,19 +12,19 @@ from lt import load, params
 from stages import code
 
 ROOT = Path(__file__).parent.parent
-SHARED = {"contracts", "counts", "data", "keys", "options"}
+SHARED = {"contracts", "counts", "data", "distributed", "keys", "options"}
 # What a kind of plug-in may import from lt, besides SHARED.
 ALLOWED = {
     "augments": {"image_ops", "policies"},
-    "datasets": {"cifar"},
+    "datasets": {"cifar", "decode", "lists"},
     "heads": set(),
     "losses": {"loss"},
     "methods": {
-        "base", "bilevel", "classifier", "decoupling", "engine", "features", "heads", "losses",
+        "adam", "artifacts", "base", "bilevel", "classifier", "decoupling", "engine", "features", "heads", "launch", "losses",
         "mixes", "params", "resume", "retraining", "robust_loss", "samplers", "sgd", "weightings",
     },
     "mixes": {"mixing"},
-    "models": {"resnet"},
+    "models": {"resnet", "torchvision_resnet"},
     "samplers": set(),
     "weightings": set(),
 }

@@ -47,3 +47,36 @@ def test_flip_mirrors_half_of_the_images():
     images = torch.arange(4.0).view(1, 1, 1, 4).expand(2, -1, -1, -1)
     flipped = image_ops.random_flip(images, torch.tensor([0.2, 0.7]))
     assert flipped[:, 0, 0].tolist() == [[3, 2, 1, 0], [0, 1, 2, 3]]
+
+
+def test_rotation_follows_crop_and_flip_from_the_same_draws():
+    images, examples = some_images(size=32), keys.example_keys(0, torch.arange(6))
+    still = load("augments", "crop_flip_rotate")(32, degrees=0.0)(images, examples)
+    assert torch.equal(still, load("augments", "crop_flip")(32)(images, examples))
+
+
+def test_rotation_turns_to_both_sides_by_up_to_its_degrees():
+    """A point on the horizontal axis, 20 pixels from the centre: where it ends tells the angle."""
+    images = torch.zeros(1, 3, 49, 49)
+    images[:, :, 23:26, 43:46] = 1.0
+    examples = keys.example_keys(0, torch.arange(2000))
+    turned = load("augments", "crop_flip_rotate")(49, padding=0, degrees=15.0)(images.expand(2000, -1, -1, -1), examples)[:, 0]
+    places = torch.arange(49.0) - 24
+    mass = turned.sum((1, 2))
+    down, right = (turned.sum(2) * places).sum(1) / mass, (turned.sum(1) * places).sum(1) / mass
+    angles = torch.rad2deg(torch.atan(down / right))
+    assert angles.abs().max() < 17 and angles.max() > 13 and angles.min() < -13
+    assert angles.mean().abs() < 1 and angles.std().item() == pytest.approx(30 / 12**0.5, abs=0.6)
+    assert ((right > 0).double().mean() - 0.5).abs() < 0.05, "half of them are mirrored first"
+
+
+def test_rotation_agrees_with_torchvision():
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.functional import rotate
+
+    images, examples = some_images(size=32), keys.example_keys(0, torch.arange(6))
+    plain = load("augments", "crop_flip")(32)(images, examples)
+    turned = load("augments", "crop_flip_rotate")(32)(images, examples)
+    angles = 15 * (2 * keys.uniform(examples, 4)[:, 3].double() - 1)
+    expected = torch.stack([rotate(image, angle.item(), InterpolationMode.NEAREST) for image, angle in zip(plain, angles)])
+    assert ((turned - expected).abs().amax(1) < 1e-6).double().mean() > 0.99  # but for pixels on the edge between two

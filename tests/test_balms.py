@@ -6,12 +6,14 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from lt import bilevel
 from lt.classifier import build_head
 from lt.contracts import Inputs
 from lt.engine import expert_sum
 from lt.losses import balanced_softmax, ce
 from lt.methods import balms
 from lt.retraining import ClassPool, trainable
+from lt.sgd import SGD
 
 COUNTS = np.array([3, 2, 1])
 FEATURES = torch.tensor([[1, 0], [0.5, 0.5], [1, -0.5], [0, 1], [-0.5, 1], [-1, -1]], dtype=torch.float64)
@@ -31,9 +33,9 @@ def worked_head(nesterov):
     with torch.no_grad():
         head.weight.copy_(torch.tensor([[0.3, -0.2], [-0.1, 0.4], [0.05, -0.3]]))
         head.bias.copy_(torch.tensor([0.1, 0, -0.1]))
-    optimizer = torch.optim.SGD(head.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=nesterov)
-    for parameter in head.parameters():
-        optimizer.state[parameter]["momentum_buffer"] = torch.full_like(parameter, 0.01)
+    optimizer = SGD(head.parameters(), 0.1, 0.9, 5e-4, nesterov)
+    for buffer in optimizer.momenta:
+        buffer.fill_(0.01)
     return head, optimizer
 
 
@@ -42,7 +44,7 @@ def worked_step(nesterov):
     winners, draw = balms.draw_instances(torch.from_numpy(COUNTS), F.logsigmoid(PSI), (-GUMBEL).exp())
     batch = FEATURES[winners], LABELS[winners]
     inner, outer = balanced_softmax.make(COUNTS), ce.make(COUNTS)
-    outcome, feedback = balms.step_and_feedback(head, optimizer, inner, batch, outer, META)
+    outcome, feedback = bilevel.step_and_feedback(head, optimizer, inner, batch, outer, META)
     gradient = balms.rates_gradient(draw, feedback, torch.sigmoid(PSI))
     return head, winners, draw, outcome, feedback, gradient, outer(head(META[0]), META[1]).mean().item()
 
@@ -53,7 +55,9 @@ def test_worked_step():
     assert winners.tolist() == [1, 5] and draw.classes.tolist() == [0, 2]
     assert draw.soft.numpy() == near([0.434476, 0.548417])
     assert draw.shares.numpy() == near([[0.575400, 0.332499, 0.092101], [0.214939, 0.236644, 0.548417]])
-    assert outcome.losses.numpy() == near([0.639621, 1.580499])
+    assert outcome.losses.numpy() == near([0.639621, 1.580499]) and outcome.losses.mean().item() == near(1.110060)
+    probs = (outcome.logits + torch.from_numpy(COUNTS).log()).softmax(1)
+    assert probs.numpy() == near([[0.527492, 0.351661, 0.120847], [0.531588, 0.262540, 0.205872]])
     assert head.weight.detach().numpy() == near([[0.337477, -0.162498], [-0.096560, 0.403415], [0.006370, -0.343613]])
     assert head.bias.detach().numpy() == near([0.096141, -0.031610, -0.067231])
     assert meta_loss == pytest.approx(0.836478, abs=6e-7)
@@ -75,19 +79,19 @@ def test_first_adam_step():
     assert sampler.psi.numpy() == pytest.approx(np.array([-0.00999994, 0.19000006, -0.09000003]), abs=6e-9)
 
 
-def gradient_by_autograd(head, optimizer, inner, features, target, soft, psi):
-    """d L_meta / d psi by differentiating through the draw and through one written-out SGD step."""
-    group = optimizer.param_groups[0]
-    weights = soft - soft.detach() + 1
+def gradient_by_autograd(head, optimizer, inner, features, target, soft, psi, straight_through=True):
+    """d L_meta / d psi by differentiating through the draw (or the weights `soft`) and through one written-out SGD step."""
+    options = optimizer.options
+    weights = soft - soft.detach() + 1 if straight_through else soft
     parameters = trainable(head)
     inner_loss = (weights * expert_sum(inner, head(features), target)).mean()
     gradients = torch.autograd.grad(inner_loss, list(parameters.values()), create_graph=True)
     stepped = {}
-    for (name, parameter), gradient in zip(parameters.items(), gradients):
-        gradient = gradient + group["weight_decay"] * parameter
-        buffer = group["momentum"] * optimizer.state[parameter]["momentum_buffer"] + gradient
-        update = gradient + group["momentum"] * buffer if group["nesterov"] else buffer
-        stepped[name] = parameter - group["lr"] * update
+    for (name, parameter), gradient, momentum in zip(parameters.items(), gradients, optimizer.momenta):
+        gradient = gradient + options["weight_decay"] * parameter
+        buffer = options["momentum"] * momentum + gradient
+        update = gradient + options["momentum"] * buffer if options["nesterov"] else buffer
+        stepped[name] = parameter - optimizer.lr * update
     meta = torch.randn(7, *features.shape[1:], generator=torch.Generator().manual_seed(9), dtype=torch.float64)
     meta_target = torch.arange(7) % 3
     outer_loss = expert_sum(ce.make(COUNTS), functional_call(head, stepped, (meta,)), meta_target).mean()
@@ -101,9 +105,9 @@ def test_closed_form_is_the_gradient_through_draw_and_step(gumbel, nesterov, nam
     generator = torch.Generator().manual_seed(3)
     spec = {"name": name, "options": {}, "feature_dim": 4, "num_classes": 3, "num_experts": experts}
     head = build_head(spec, 0).double()
-    optimizer = torch.optim.SGD(head.parameters(), 0.3, 0.9, weight_decay=5e-3, nesterov=nesterov)
-    for parameter in head.parameters():
-        optimizer.state[parameter]["momentum_buffer"] = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    optimizer = SGD(head.parameters(), 0.3, 0.9, 5e-3, nesterov)
+    for buffer in optimizer.momenta:
+        buffer.copy_(torch.randn(buffer.shape, generator=generator, dtype=torch.float64))
     psi = torch.tensor([0.3, -0.8, 1.1], dtype=torch.float64, requires_grad=True)
     counts = torch.from_numpy(COUNTS)
     if gumbel == "class":
@@ -118,7 +122,7 @@ def test_closed_form_is_the_gradient_through_draw_and_step(gumbel, nesterov, nam
     features = torch.randn(shape, generator=generator, dtype=torch.float64)
     inner = balanced_softmax.make(COUNTS)
     expected, meta_batch = gradient_by_autograd(head, optimizer, inner, features, draw.classes, soft, psi)
-    _, feedback = balms.step_and_feedback(head, optimizer, inner, (features, draw.classes), ce.make(COUNTS), meta_batch)
+    _, feedback = bilevel.step_and_feedback(head, optimizer, inner, (features, draw.classes), ce.make(COUNTS), meta_batch)
     got = balms.rates_gradient(draw, feedback, torch.sigmoid(psi).detach())
     assert expected.abs().max() > 1e-5
     assert (got - expected).abs().max() < 1e-10
@@ -129,6 +133,9 @@ def test_initial_rates():
     assert torch.sigmoid(balms.initial_psi(counts, 0.0)).numpy() == near([0.5, 0.5, 0.5])
     assert torch.sigmoid(balms.initial_psi(counts, 0.1)).numpy() == near([0.386863, 0.487032, 0.613137])
     assert torch.sigmoid(balms.initial_psi(counts, 0.3)).numpy() == near([0.200760, 0.400569, 0.799240])
+    places, imagenet = (balms.initial_psi(np.array(ends), init_pow) for ends, init_pow in (([4980, 5], 0.3), ([1280, 5], 0.1)))
+    assert torch.sigmoid(places).numpy() == near([0.111935, 0.888065])
+    assert torch.sigmoid(imagenet).numpy() == near([0.364817, 0.635183])
 
 
 @pytest.mark.parametrize("gumbel", ["class", "instance"])

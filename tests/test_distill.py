@@ -30,6 +30,27 @@ def losses(objective, student=STUDENT):
     return objective(None, student, Mixed(torch.zeros(len(TARGET), 3, 2, 2), TARGET, TARGET, torch.ones(2)))
 
 
+def near(values):
+    return pytest.approx(np.asarray(values), abs=1.1e-6)
+
+
+def test_worked_views_and_their_losses():
+    assert BALANCED.numpy() == near([[1.258063, 1.010826, 0.203973], [0.258063, 0.710826, 1.603973]])
+    assert BALANCED.softmax(1).numpy() == near([[0.469602, 0.366738, 0.163661], [0.155901, 0.245178, 0.598921]])
+    assert IMBALANCED.argmax(1).tolist() == [0, 0] and BALANCED.argmax(1).tolist() == [0, 2]
+    losses_of = [nn.functional.cross_entropy(view, TARGET, reduction="none").numpy() for view in (IMBALANCED, BALANCED, STUDENT)]
+    assert np.stack(losses_of) == near([[0.241311, 1.292217], [0.755871, 0.512625], [0.460373, 0.632166]])
+    assert teacher_loss(STUDENT, BALANCED, 1.0).numpy() == near([1.081084, 0.995402])
+    weight = balanced_weight(IMBALANCED, BALANCED, TARGET, 1.5, 1e-5)[:, None]
+    target = weight * BALANCED.softmax(1) + (1 - weight) * nn.functional.one_hot(TARGET, 3)
+    assert target.numpy() == near([[0.550661, 0.310690, 0.138649], [0.031166, 0.049013, 0.919821]])
+
+
+def test_compensation_twice():
+    twice = IMBALANCED - 2 * PRIOR.log() + np.log(1 / 3)
+    assert twice.numpy() == near([[1.614738, 2.620264, 2.506558], [0.614738, 2.320264, 3.906558]])
+
+
 @pytest.mark.parametrize(
     "gamma, eps, weight, loss",
     [
@@ -91,6 +112,8 @@ def test_temperature_and_experts_follow_the_multi_expert_form():
     balanced = teachers - 2 * PRIOR.log() + np.log(1 / 3)
     weight = balanced_weight(teachers.mean(1), balanced.mean(1), TARGET, 1.0, 1e-5)
     assert weight.tolist() == pytest.approx([0.941061, 0.200694], abs=2e-6)
+    views = [nn.functional.cross_entropy(view.mean(1), TARGET, reduction="none").numpy() for view in (teachers, balanced)]
+    assert np.stack(views) == near([[0.022155, 2.407606], [0.353904, 0.604517]])
     for temperature, taught in ((1.0, [3.138704, 2.477177]), (2.0, [10.915655, 9.129095])):
         found = sum(teacher_loss(students[:, e], balanced[:, e], temperature) for e in range(2))
         assert found.tolist() == pytest.approx(taught, abs=2e-6)

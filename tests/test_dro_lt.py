@@ -17,18 +17,18 @@ from lt.distill import read_teacher
 from lt.features import features_of, fill_views
 from lt.index import open_dataset
 from lt.methods import dro_lt
-from lt.robust_loss import robust_loss
+from lt.robust_loss import Robustness, RobustObjective, over_layers, robust_loss
 from lt.samplers import class_aware
 from lt.subset import read_subset
 
 FEATURES = torch.tensor([[0, 0], [1, 0], [0, 1], [2, 2]], dtype=torch.float64)
 TARGET = torch.tensor([0, 1, 0, 1])
 CENTROIDS = torch.tensor([[0, 0.5], [1.5, 1.0]], dtype=torch.float64)
-OPTIONS = dro_lt.Robustness(2.0, 1.0, "learned_free", 0.5, 2, "lt", "none", "clean")
+OPTIONS = Robustness(2.0, 1.0, "learned_free", 0.5, 2, "lt", "none", "clean")
 
 
 def objective(counts=np.array([8, 2]), shape=(2,), **changes):
-    made = dro_lt.RobustObjective(dataclasses.replace(OPTIONS, **changes), counts, shape, lambda *_: (FEATURES.float(), TARGET))
+    made = RobustObjective(dataclasses.replace(OPTIONS, **changes), counts, shape, lambda *_: (FEATURES.float(), TARGET))
     made.start_epoch(0, None, None, None)
     return made
 
@@ -54,7 +54,7 @@ def test_objective_is_weighted_cross_entropy_plus_robust_loss():
 
 def test_published_weighting_of_the_cross_entropy():
     logits = torch.tensor([[1.0, 0.5, -0.2], [0.3, -1.0, 2.0]])
-    made = dro_lt.RobustObjective(dataclasses.replace(OPTIONS, lambda_robust=0.0), np.array([100, 10, 1]), (2,), None)
+    made = RobustObjective(dataclasses.replace(OPTIONS, lambda_robust=0.0), np.array([100, 10, 1]), (2,), None)
     target = torch.tensor([2, 0])
     found = made(torch.zeros(2, 2), logits, mixed(target)).mean().item()
     assert found == pytest.approx(1.908396, abs=2e-6)
@@ -63,9 +63,61 @@ def test_published_weighting_of_the_cross_entropy():
 def test_experts_are_summed():
     logits = torch.zeros(4, 2, 2)
     doubled = torch.stack([FEATURES, FEATURES], 1).float()
-    made = dro_lt.RobustObjective(OPTIONS, np.array([8, 2]), (2, 2), lambda *_: (doubled, TARGET))
+    made = RobustObjective(OPTIONS, np.array([8, 2]), (2, 2), lambda *_: (doubled, TARGET))
     made.start_epoch(0, None, None, None)
     torch.testing.assert_close(made(doubled, logits, mixed()), 2 * objective()(FEATURES.float(), logits[:, 0], mixed()))
+
+
+def test_layers_are_summed_each_with_its_own_centroids_and_radii():
+    """The worked example at two layers: 2 * 1.394413 where both are alike, and a layer's own radii where they differ."""
+    wide = torch.cat([FEATURES, FEATURES], 1).float()
+    options = dataclasses.replace(OPTIONS, lambda_robust=1.0, eps_factor=1, ce_weight="none", layers=2)
+    made = RobustObjective(options, np.array([8, 2]), (4,), lambda *_: (wide, TARGET), (2, 2))
+    made.start_epoch(0, None, None, None)
+    assert made.eps.shape == (2, 2)
+    logits = torch.tensor([[2.0, 0], [1, 0], [0, 1], [0, 3]])
+
+    def robust(*radii):
+        made.eps.data = torch.tensor(radii)
+        return (made(wide, logits, mixed()) - F.cross_entropy(logits, TARGET, reduction="none")).mean().item()
+
+    assert robust([0.5, 1.0], [0.5, 1.0]) == pytest.approx(2 * 1.394413, abs=5e-6)
+    assert robust([0.0, 0.0], [0.5, 1.0]) == pytest.approx(1.071350 + 1.394413, abs=5e-6)
+    assert made.centroid_accuracy.item() == objective().centroid_accuracy.item()
+
+
+@pytest.mark.parametrize("model, options, widths", [
+    ("resnet8", {}, (16, 32, 64)), ("resnet32_bbn", {}, (16, 32, 128)), ("ride_resnet32", {"experts": 2}, (16, 24, 48)),
+])
+def test_over_layers_puts_the_last_stages_side_by_side_and_the_head_on_the_last(model, options, widths):
+    spec = {**SPEC, "model": {"name": model, "options": options}, "head": {"name": "causal", "options": {}}}
+    base = classifier.build(spec, 1).eval()
+    images = torch.rand(3, 3, 8, 8, generator=keys.generator("images"))
+    features = base.features(images)
+    one, two = over_layers(base, 1), over_layers(base, 2)
+    assert torch.equal(one.features(images), features) and torch.equal(one(images), base(images))
+    assert two.features(images).shape == (*features.shape[:-1], sum(widths[-2:]))
+    assert torch.equal(two.features(images)[..., -widths[-1] :], features) and torch.equal(two(images), base(images))
+    two.head.observe(two.features(images), 0.1)
+    first = base.head.heads[0] if hasattr(base.head, "heads") else base.head
+    assert first.feature_mean.abs().sum() > 0, "the causal head was shown the last layer"
+    assert not hasattr(over_layers(classifier.build(SPEC, 1), 2).head, "observe")
+    with pytest.raises(ValueError, match="layers: got 4, expected at most 3, the stages of"):
+        over_layers(base, 4)
+
+
+def test_more_layers_train_another_backbone_of_the_same_form():
+    quick = {**QUICK, "epochs": 1, "head_epochs": 1}
+    results = [dro_lt.fit(make_inputs(), **quick, layers=layers) for layers in (1, 2, 3)]
+    assert len({digests(result)[0] for result in results}) == 3
+    assert [result.arrays["eps"].shape for result in results] == [(4,)] * 3
+    assert [result.arrays["eps_of_layers"].shape for result in results[1:]] == [(2, 4), (3, 4)]
+    keys_of = [list(result.backbone.state_dict()) for result in results]
+    assert keys_of[0] == keys_of[1] == keys_of[2]
+    losses = [result.backbone_log[0]["robust"] for result in results]
+    assert losses[0] < losses[1] < losses[2]
+    # What one layer alone minimises is what the default does.
+    assert digests(dro_lt.fit(make_inputs(), **quick)) == digests(results[0])
 
 
 @pytest.mark.parametrize("mode, trained", [("learned_free", True), ("shared", False), ("count", False)])

@@ -69,8 +69,8 @@ class Momentum(nn.Module):
         self.register_buffer("mean", torch.ones(()))
 
     def forward(self, step):
-        self.mean.mul_(0.9).add_(0.1 * step.losses.detach().mean())
-        return step.losses.detach() / self.mean
+        self.mean.mul_(0.9).add_(0.1 * step.losses().detach().mean())
+        return step.losses().detach() / self.mean
 
     def epoch_stats(self):
         return {"mean": self.mean.item()}
@@ -196,7 +196,7 @@ def test_a_mixed_batch_has_the_mixed_loss():
 
 def test_a_step_descends_the_weighted_mean():
     def weights(step):
-        return torch.where(step.target == 0, 0.0, 3.0) * torch.ones_like(step.losses)
+        return torch.where(step.target == 0, 0.0, 3.0) * torch.ones_like(step.losses())
 
     settings = {"epochs": 1, "batch_size": 22, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "warmup_epochs": 0}
     run, expected = make_run(**settings, weighting=weights), make_run(**settings)
@@ -209,6 +209,26 @@ def test_a_step_descends_the_weighted_mean():
     for (name, parameter), start in zip(run.model.named_parameters(), expected.model.parameters()):
         torch.testing.assert_close(parameter, start - 0.1 * start.grad, msg=name)
     assert run.log[0]["loss"] == pytest.approx((losses * 3 * (target != 0)).mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("looks, expected", [(False, ["before", "after", "pass"]), (True, ["before", "pass", "after"])])
+def test_a_batch_goes_through_the_model_once_and_when_it_is_needed(looks, expected):
+    order = []
+
+    class Recording(engine.Supervised):
+        def forward(self, *batch):
+            order.append("pass")
+            return super().forward(*batch)
+
+    def weights(step):
+        order.append("before")
+        if looks:
+            assert step.losses() is step.losses()
+        order.append("after")
+        return torch.ones(len(step.target))
+
+    engine.train(make_run(epochs=1, batch_size=22, warmup_epochs=0, objective=Recording(ce.make(COUNTS)), weighting=weights))
+    assert order == expected
 
 
 @pytest.mark.parametrize("size", [1, 5, 22])
@@ -272,7 +292,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(value, st
 
 def test_weights_that_are_not_finite_after_the_last_step_stop_too():
     def weights(step):
-        return torch.full_like(step.losses, 1e6)
+        return torch.full_like(step.losses(), 1e6)
 
     run = make_run(lr=1e38, epochs=1, batch_size=22, warmup_epochs=0, schedule="constant", weighting=weights)
     with pytest.raises(engine.TrainingError, match="a weight is NaN or infinite after the last step of epoch 1.*1e[+]38"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lt.counts import prior
-from lt.evaluation import evaluate, over_seeds, rounded
+from lt.evaluation import evaluate, oracle, over_seeds, rounded
 from lt.table import HEADLINE
 
 TRAIN = np.array([200, 120, 60, 30, 10])
@@ -78,6 +78,16 @@ def test_mean_and_sample_sd_over_seeds():
 
 def test_one_seed_has_no_sd():
     assert over_seeds([{"top1": 0.5}]) == ({"top1": 0.5}, {"top1": None})
+
+
+def test_oracle_is_the_best_tested_epoch_of_each_metric():
+    nan = float("nan")
+    log = [(nan, nan), (0.6, 0.3), (nan, nan), (0.5, 0.4)]
+    log = [{"epoch": i, "test_top1": top1, "test_balanced": balanced} for i, (top1, balanced) in enumerate(log)]
+    assert oracle(log) == {"oracle_top1": 0.6, "oracle_balanced": 0.4}
+    none = {"oracle_top1": None, "oracle_balanced": None}
+    assert oracle([{"epoch": 1, "loss": 0.5}]) == oracle([]) == none
+    assert oracle(log[:1]) == none
 
 
 def test_rounding_reaches_every_level_and_leaves_whole_numbers_alone():

@@ -18,6 +18,8 @@ def images(count, size):
 
 def test_auto_decides_from_the_pixels_of_the_whole_training(compiler):
     assert not execution.is_compiled(schedule(epochs=60, compile="auto"), images(1297, 8))
+    assert not execution.is_compiled(schedule(epochs=10, compile="auto"), images(10_847, 32))
+    assert execution.is_compiled(schedule(epochs=20, compile="auto"), images(10_847, 32))
     assert execution.is_compiled(schedule(epochs=200, compile="auto"), images(10_847, 32))
     assert not execution.is_compiled(schedule(epochs=200, compile="off"), images(10_847, 32))
     assert execution.is_compiled(schedule(epochs=1, compile="on"), images(10, 8))
@@ -25,7 +27,7 @@ def test_auto_decides_from_the_pixels_of_the_whole_training(compiler):
 
 def test_the_decision_and_its_reason_are_told(compiler, monkeypatch):
     assert execution.told(schedule(epochs=60, compile="auto"), images(1000, 8)) == (
-        "eager (3.8e+06 pixels in all; compiling pays from 4.0e+08), float32"
+        "eager (3.8e+06 pixels in all; compiling pays from 2.0e+08), float32"
     )
     assert execution.told(schedule(epochs=60, compile="off", precision="bf16"), images(10, 8)) == (
         "eager (compile: off), float32, not bf16, on a CPU"

@@ -60,6 +60,40 @@ def test_worked_step(scale, gradient, small, large, mean_losses):
         assert (weights * losses).mean().item() == pytest.approx(mean_loss, abs=2e-6)
 
 
+@pytest.mark.parametrize(
+    "scale, head, loss_ahead, products, wrong",
+    [
+        (
+            1 / 3, [[0.216467, -0.112461], [0.035336, 0.260033], [-0.451803, 0.152427]], 0.876438,
+            [-0.211660, 0.608679, 1.008918], [0.006811, -0.022146, -0.035981],
+        ),
+        (
+            1.0, [[0.249401, -0.137382], [0.106009, 0.180100], [-0.555409, 0.257282]], 0.698045,
+            [-0.217907, 0.499884, 0.864614], [0.020433, -0.066439, -0.107944],
+        ),
+    ],
+    ids=["mean", "sum"],
+)
+def test_the_development_gradient_is_taken_ahead(scale, head, loss_ahead, products, wrong):
+    """Taken at the head as it is, which is right only without class weights, it would give the last numbers."""
+    loss, weight = ce.make(COUNTS), worked_head().weight.detach().requires_grad_()
+    losses = loss(BATCH[0] @ weight.T, BATCH[1])
+    gradients = [torch.autograd.grad(each, weight, retain_graph=True)[0] for each in losses]
+    ahead = (weight - 0.1 * scale * sum(w * g for w, g in zip(WEIGHTS, gradients))).detach().requires_grad_()
+    assert ahead.detach().numpy() == pytest.approx(np.array(head), abs=1e-6)
+    found = {}
+    for name, place in (("ahead", ahead), ("here", weight)):
+        dev_loss = loss(DEV[0] @ place.T, DEV[1]).mean()
+        (direction,) = torch.autograd.grad(dev_loss, place)
+        found[name] = dev_loss.item(), np.array([(g * direction).sum().item() for g in gradients])
+    assert [found["ahead"][0], found["here"][0]] == pytest.approx([loss_ahead, 0.976061], abs=1e-6)
+    assert found["ahead"][1] == pytest.approx(np.array(products), abs=1e-6)
+    assert -0.1 * scale * found["here"][1] == pytest.approx(np.array(wrong), abs=1e-6)
+    got = worked_gradient(0.1, scale).numpy()
+    assert got == pytest.approx(-0.1 * scale * found["ahead"][1], abs=1e-12)
+    assert np.abs(got - np.array(wrong)).max() > 1e-3
+
+
 def test_sum_with_a_smaller_step_is_the_mean():
     torch.testing.assert_close(worked_gradient(0.1 / 3, 1.0), worked_gradient(0.1, 1 / 3), rtol=1e-12, atol=0)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lt.counts import effective_number_weights, prior
+from lt.counts import effective_number_weights, prior, profile
 from lt.load import load
 
 COUNTS = np.array([100, 10, 1])
@@ -60,12 +60,25 @@ def test_balanced_softmax_numbers(name, options, per_example, gradient):
     assert mean_gradient(loss, LOGITS, TARGET) == near(np.array(gradient))
 
 
+def test_balanced_softmax_probabilities_means_and_scale():
+    loss = make("balanced_softmax")
+    probs = (LOGITS - loss.logit_prior.log() + torch.from_numpy(prior(COUNTS)).log()).softmax(1)
+    assert probs.numpy() == near(np.array([[0.782538, 0.212716, 0.004746], [0.911290, 0.055273, 0.033438]]))
+    means = [make(name, **options)(LOGITS, TARGET).mean().item() for name, options in
+             [("ce", {}), ("balanced_softmax", {}), ("balanced_softmax", {"tau": 0.25})]]
+    assert means == near([1.813752, 2.721639, 1.784464])
+    torch.testing.assert_close(make("balanced_softmax", COUNTS / 111)(LOGITS, TARGET), loss(LOGITS, TARGET))
+
+
 def test_bayias_numbers():
     loss = make("bayias")
     logits = torch.tensor([[1.0, 0.5, -0.2], [0.3, -1.0, 2.0]], dtype=torch.float64)
     assert loss.shift.numpy() == near([0.994252, -1.308333, -3.610918])
     assert loss(logits, TARGET).numpy() == near([5.866891, 0.078804])
     assert make("ce")(logits, TARGET).numpy() == near([1.845911, 1.909021])
+    assert [loss(logits, TARGET).mean().item(), make("ce")(logits, TARGET).mean().item()] == near([2.972848, 1.877466])
+    probs = (logits + loss.shift).softmax(1).numpy()
+    assert probs == near(np.array([[0.940146, 0.057023, 0.002832], [0.924221, 0.025188, 0.050591]]))
     expected = np.array([[0.470073, 0.028511, -0.498584], [-0.037890, 0.012594, 0.025296]])
     assert mean_gradient(loss, logits, TARGET) == near(expected)
 
@@ -92,9 +105,14 @@ def test_focal_numbers():
 def test_effective_number_weights_numbers():
     assert effective_number_weights(COUNTS, 0.9999) == near([0.027159, 0.270369, 2.702472])
     assert effective_number_weights(COUNTS, 0.999) == near([0.028363, 0.271256, 2.700381])
+    raw = 1 / np.array([99.506613, 9.995501, 1.000000])  # inverse effective numbers
+    assert raw == near([0.010050, 0.100045, 1.000000])
+    assert effective_number_weights(COUNTS, 0.9999) == near(raw * 3 / raw.sum())
     cifar100_head_490 = (490 * 0.01 ** (np.arange(100) / 99)).astype(int)
     weights = effective_number_weights(cifar100_head_490, 0.9999)
     assert [weights.min(), weights.max(), weights.sum()] == near([0.044217, 5.287103, 100.0])
+    weights = effective_number_weights(profile("exp", np.full(100, 500), 100), 0.9999)
+    assert [weights.min(), weights.max()] == near([0.044876, 4.378313])
 
 
 def test_effective_number_weights_limits():
@@ -204,6 +222,11 @@ def test_lade_without_its_regulariser_is_balanced_softmax():
     logits, target = random_batch()
     expected = make("balanced_softmax", LONG_TAIL)(logits, target)
     torch.testing.assert_close(make("lade", LONG_TAIL, alpha=0.0)(logits, target), expected)
+
+
+def test_ride_with_a_single_expert_is_ldam():
+    logits, target = random_batch()
+    torch.testing.assert_close(make("ride", LONG_TAIL)(logits, target), make("ldam", LONG_TAIL)(logits, target))
 
 
 # LADE is not among them: its regulariser sees the level of the logits, not only their differences.

@@ -150,7 +150,7 @@ def test_other_base_heads(method, head, make_inputs):
         with pytest.raises(ValueError, match=f"{method} rescales .* linear head; got .* {type(inputs.head).__name__}"):
             load("methods", method)(inputs)
         return
-    result = load("methods", method)(inputs, **quick(method))
+    result = load("methods", method)(inputs, **(quick(method) and {"steps": 200}))
     _, tail = accuracies(logits_of(result, test), target)
     assert tail > base_tail
     if quick(method) and head == "causal":
@@ -162,6 +162,8 @@ def test_tau_norm_numbers(make_inputs):
     expected = {0: [7, 2, 0.7], 0.5: [3.130495, 1.414214, 0.989949], 1: [1.4, 1.0, 1.4], 2: [0.28, 0.5, 2.8]}
     for tau, logits in expected.items():
         assert (normalised(weight, tau) @ features).tolist() == pytest.approx(logits, abs=6e-7)
+    half = [[1.341641, 1.788854], [0, 1.414214], [0.424264, 0.565685]]
+    assert normalised(weight, 0.5).numpy() == pytest.approx(np.array(half), abs=6e-7)
     norms = normalised(weight, 0.5).norm(dim=1)
     assert norms.tolist() == pytest.approx([2.236068, 1.414214, 0.707107], abs=6e-7)
     inputs, test, _ = make_inputs()

@@ -122,12 +122,12 @@ def test_table_holds_every_row_with_the_numbers_of_its_metrics_file(workspace):
     cells = Seen(workspace.write()).cells
     assert list(cells) == ROWS
     for row in ROWS:
-        content = json.loads(Path(f"results/methods/{row}.json").read_text())
+        content = json.loads(Path(f"results/details/{row}.json").read_text())
         assert list(cells[row]) == list(HEADLINE)
         for name, cell in cells[row].items():
-            assert (float(cell["data-mean"]), float(cell["data-sd"])) == (content[name], content["sd"][name])
+            assert (float(cell["data-mean"]), float(cell["data-sd"])) == (content["mean"][name], content["sd"][name])
             scale, digits = (1, 3) if name == "nll" else (100, 1)
-            assert cell["text"] == f"{scale * content[name]:.{digits}f} ± {scale * content['sd'][name]:.{digits}f}"
+            assert cell["text"] == f"{scale * content['mean'][name]:.{digits}f} ± {scale * content['sd'][name]:.{digits}f}"
 
 
 def test_best_of_each_column_is_marked(workspace):
@@ -138,10 +138,25 @@ def test_best_of_each_column_is_marked(workspace):
         assert {row for row in ROWS if cells[row][name].get("class") == "best"} == {row for row in ROWS if values[row] == best}
 
 
+def test_published_numbers_stand_below_ours_where_the_settings_are_a_recipe(workspace):
+    recipe = {"summary": "own", "source": {"paper": "A", "table": "B"}, "protocol": "p", "differs": []}
+    published = {"balms": {"balanced": 0.508, "few": 0.25, "source": "<i>a table"}}
+    Path("recipes").mkdir()
+    for loss, shown in (("ce", True), ("focal", False)):
+        content = recipe | {"overrides": {"loss": loss, "report.row": "lws"}, "recipes": {"own": {"published": published}}}
+        Path("recipes/own.yaml").write_text(json.dumps(content))
+        text = workspace.write()
+        seen = Seen(text)
+        found = {(row, name) for row, cells in seen.cells.items() for name, cell in cells.items() if "published" in cell["text"]}
+        assert found == ({("balms", "balanced"), ("balms", "few")} if shown else set())
+        assert seen.cells["balms"]["balanced"]["text"].endswith("published 50.8") == shown
+        assert ("stages.recipe own --show" in seen.text and "&lt;i&gt;a table" in text) == shown
+
+
 def test_one_seed_and_an_empty_group_leave_no_number(workspace):
-    for path in Path("results/methods").iterdir():
+    for path in Path("results/details").iterdir():
         content = json.loads(path.read_text())
-        content |= {"many": None, "sd": dict.fromkeys(HEADLINE)}
+        content |= {"mean": content["mean"] | {"many": None}, "sd": dict.fromkeys(HEADLINE)}
         path.write_text(json.dumps(content))
     cells = Seen(workspace.write()).cells
     assert all(cells[row]["many"]["text"] == "–" for row in ROWS)
@@ -181,6 +196,17 @@ def test_every_section_is_there_and_shows_its_artifacts(workspace):
     assert "dvc repro" not in seen.text
 
 
+def test_accuracies_on_the_test_part_are_shown_where_a_training_was_tested(workspace):
+    heading = "Balanced accuracy on the test part: backbones"
+    assert heading not in Seen(workspace.write()).headings
+    for seed in (0, 1):
+        values = {1: float("nan"), 2: 0.4, 3: 0.6}
+        lines = [{"epoch": i, "loss": 0.5, "accuracy": 0.9, "test_balanced": value} for i, value in values.items()]
+        artifacts.write_log(artifacts.row_dir("base", seed) / "log.csv", lines)
+    text = workspace.write()
+    assert heading in Seen(text).headings and "nan" not in text
+
+
 def test_the_same_inputs_give_the_same_bytes(workspace):
     assert workspace.write() == workspace.write()
 
@@ -194,22 +220,16 @@ def test_without_artifacts_the_page_says_what_to_run(workspace):
     assert [heading for heading in seen.headings if heading.startswith("Recall against")]
 
 
-def test_without_details_the_table_stands(workspace):
-    whole = Seen(workspace.write())
-    shutil.rmtree("results/details")
-    assert Seen(workspace.write()).cells == whole.cells
-
-
 def test_without_results_the_error_says_what_to_run(workspace):
-    shutil.rmtree("results/methods")
+    shutil.rmtree("results/details")
     with pytest.raises(artifacts.ArtifactError, match="dvc repro"):
         workspace.write()
 
 
 def test_missing_and_stale_rows_are_named(workspace):
-    Path("results/methods/lws.json").unlink()
-    path = Path("results/methods/dro_lt.json")
-    path.write_text(path.read_text().replace("loss=ce", "loss=focal"))
+    Path("results/details/lws.json").unlink()
+    path = Path("results/details/dro_lt.json")
+    path.write_text(path.read_text().replace('"loss": "ce"', '"loss": "focal"'))
     text = Seen(workspace.write()).text
     assert "without results: lws" in text
     assert "dro_lt: loss is focal, now ce" in text

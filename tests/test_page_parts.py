@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lt.page import confusion, plot, provenance, reliability
+from lt.calibration import pooled
+from lt.page import confusion, plot, provenance
 
 
 def test_axes():
@@ -42,7 +43,7 @@ def test_lines_have_gaps_where_values_are_missing():
 def test_reliability_of_seeds_is_pooled_by_count():
     one = {"count": [0, 1, 3], "confidence": [None, 0.4, 0.8], "accuracy": [None, 0.0, 1.0]}
     two = {"count": [0, 3, 0], "confidence": [None, 0.6, None], "accuracy": [None, 1.0, None]}
-    found = reliability.pooled([one, two])
+    found = pooled([one, two])
     assert found["count"].tolist() == [4, 3]
     assert found["confidence"] == pytest.approx([0.55, 0.8]) and found["accuracy"] == pytest.approx([0.75, 1.0])
 

@@ -45,6 +45,7 @@ def test_the_shipped_file_lists_every_option(kind):
 @pytest.mark.parametrize(
     "changes, told",
     [
+        ({"weighting": "class_balance"}, ["weighting", "nearest: 'class_balanced'"]),
         ({"loss": "bayes"}, ["loss", "'bayes'", "nearest: 'bayias'"]),
         ({"imbalance": -3}, ["imbalance", "-3", "greater than or equal to 1"]),
         ({"imbalance": "hundred"}, ["imbalance", "'hundred'", "number"]),
@@ -61,7 +62,10 @@ def test_the_shipped_file_lists_every_option(kind):
         ({"report__row": "balm"}, ["report.row", "nearest: 'balms'"]),
         ({"surprise": 1}, ["surprise", "expected one of"]),
         ({"weighting": "class_balanced", "weightings__class_balanced__start_epoch": 60}, ["weightings.class_balanced.start_epoch", "got 60"]),
+        ({"loss": "ride", "losses__ride__start_epoch": 160}, ["losses.ride.start_epoch", "got 160", "train.epochs (60)"]),
+        ({"loss": "ride", "head": "cosine", "losses__ride__scale": 16.0}, ["losses.ride.scale", "got 16.0", "(30.0)"]),
         ({"weighting": "longtail_da", "mix": "mixup"}, ["mix", "'mixup'"]),
+        ({"methods__balms__meta_set": "val"}, ["methods.balms.meta_set", "subset.val_fraction above 0"]),
         ({"methods__tde": {}}, ["methods.tde", "causal"]),
         ({"methods__crt__lr": float("nan")}, ["methods.crt.lr", "nan"]),
     ],

@@ -18,12 +18,17 @@ from lt.options import options_of
 from lt.params import AXES
 from lt.subset import make as make_subset
 from tests.conftest import ROOT
+from tests.test_models import LARGE
 
 RECIPES = recipes.read_all(ROOT / "recipes")
 SHIPPED = params.read_yaml(ROOT / "params.yaml")
 # How fast it runs, and the one option that is not read with the dev_source of the recipes.
-FREE = {f"{block}.{key}" for block in ("train", "distill") for key in ("compile", "precision", "deterministic")}
+RUN = ("compile", "precision", "deterministic", "sync_batchnorm", "test_every")
+FREE = {f"{block}.{key}" for block in ("train", "distill") for key in RUN}
 FREE |= {"features.batch_size", "weightings.longtail_da.dev_per_class"}
+# Where lists and images lie, and whether the latter are kept decoded.
+PLACES = ("images", "train_list", "val_list", "test_list", "class_names", "packed")
+FREE |= {f"datasets.{dataset}.{option}" for dataset in ("imagenet_lt", "places_lt") for option in PLACES}
 METRICS = set(metrics.accuracies(np.arange(2), np.arange(2), np.array([3, 2])))
 
 
@@ -202,11 +207,21 @@ def test_recipes_need_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def made_small(name):
+    """What a recipe makes of params.yaml, with resnet10 in place of the larger networks of the same code, and small images."""
+    content = expanded(name)
+    if content["model"] in LARGE:
+        content["models"]["resnet10"] = content["models"][content["model"]] | {"weights": None, "trainable": "all"}
+        content["model"] = "resnet10"
+    content["augments"]["resized_crop"]["size"] = None
+    return content
+
+
 def combinations():
     """One recipe of each combination of plug-ins, the data set apart."""
     found = {}
     for name in RECIPES:
-        content = expanded(name)
+        content = made_small(name)
         found.setdefault(tuple(content[axis] for axis in AXES if axis != "dataset"), name)
     return found.values()
 
@@ -214,10 +229,11 @@ def combinations():
 @pytest.mark.parametrize("name", combinations())
 def test_its_plug_ins_train_together(name, tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    content = expanded(name)
+    content = made_small(name)
     content["train"] |= {"epochs": 1, "batch_size": 8, "warmup_epochs": 0, "milestones": [], "schedule": "constant", "lr": 0.01}
-    if "start_epoch" in content["weightings"][content["weighting"]]:
-        content["weightings"][content["weighting"]]["start_epoch"] = 0
+    for options in (content["weightings"][content["weighting"]], content["losses"][content["loss"]]):
+        if options.get("start_epoch"):
+            options["start_epoch"] = 0
     settings, part = loaded(content, tmp_path), tiny_part()
     trained = base.train_base(settings, part, seed=0)
     assert len(trained.log) == 1 and np.isfinite(trained.log[0]["loss"])

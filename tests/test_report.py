@@ -1,5 +1,7 @@
 """The stages that turn test logits into files and a table: evaluate, report, compare."""
 
+import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from lt import artifacts, params
 from lt.counts import prior
 from lt.params import PATH, Settings, read_yaml
 from lt.subset import Subset, index_sha256, write_subset
-from lt.table import HEADLINE, TableError, check_same, context_of, headline, markdown
+from lt.table import HEADLINE, TableError, check_same, context_of, markdown
 from stages import compare, evaluate, report
 
 ROWS = ["base", "crt", "xerm_pc"]
@@ -75,23 +77,32 @@ class Workspace:
         self.run(report)
 
 
+def write_log(row, seed, lines):
+    artifacts.write_log(artifacts.row_dir(row, seed) / "log.csv", lines)
+
+
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def read(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def numbers(row, mean, sd=None):
-    """Content of a metrics file with the same mean and sd for every metric."""
+    """Details of a row with the same mean and sd for every metric, and their context."""
     context = {key: "x" for key in CONTEXT} | {"seeds": "0 1 2"}
-    return headline(row, context, dict.fromkeys(HEADLINE, mean), dict.fromkeys(HEADLINE, sd)), context
+    means, deviations = dict.fromkeys(HEADLINE, mean), dict.fromkeys(HEADLINE, sd)
+    return {"row": row, "context": context, "mean": means, "sd": deviations, "val_size": 0}, context
 
 
 def test_metrics_files_have_the_same_frozen_keys(workspace):
     workspace.run_all()
     for path in [*(f"results/methods/{row}.json" for row in ROWS), "results/metrics.json"]:
-        content = read(path)
-        assert list(content) == sorted([*HEADLINE, "sd", "row", "loss", "context"])
-        assert list(content["sd"]) == sorted(HEADLINE)
-        assert [item.split("=")[0] for item in content["context"]] == CONTEXT
+        assert list(read(path)) == sorted([*HEADLINE, "balanced_sd", "row", "loss"])
+    for row in ROWS:
+        assert sorted(read(f"results/details/{row}.json")["context"]) == CONTEXT
 
 
 def test_headline_is_mean_and_sd_of_the_seeds_in_the_details(workspace):
@@ -100,7 +111,9 @@ def test_headline_is_mean_and_sd_of_the_seeds_in_the_details(workspace):
     for name in HEADLINE:
         values = [details["seeds"][seed]["metrics"][name] for seed in "012"]
         assert content[name] == pytest.approx(np.mean(values), abs=2e-6)
-        assert content["sd"][name] == pytest.approx(np.std(values, ddof=1), abs=2e-6)
+        assert details["sd"][name] == pytest.approx(np.std(values, ddof=1), abs=2e-6)
+    assert content["balanced_sd"] == details["sd"]["balanced"]
+    assert details["val_size"] == 0
     assert details["train_counts"] == COUNTS.tolist() and details["test_counts"] == [60] * 4
     assert details["context"]["subset"] == workspace.subset.sha256[:12]
 
@@ -109,7 +122,8 @@ def test_one_seed_has_null_for_sd(workspace):
     workspace.content["seeds"] = [1]
     workspace.run(evaluate, "base")
     content = read("results/methods/base.json")
-    assert set(content["sd"].values()) == {None} and content["top1"] is not None
+    assert content["balanced_sd"] is None and content["top1"] is not None
+    assert set(read("results/details/base.json")["sd"].values()) == {None}
 
 
 def test_evaluating_again_writes_the_same_bytes(workspace):
@@ -126,14 +140,15 @@ def test_report_copies_its_row_and_prints_the_table(workspace, capsys):
     assert table in capsys.readouterr().out
     lines = [line for line in table.splitlines() if line.startswith("| ")]
     assert [line.split()[1] for line in lines] == ["row", "-------", *ROWS]
-    crt = read("results/methods/crt.json")
-    assert f"{100 * crt['balanced']:.1f} ± {100 * crt['sd']['balanced']:.1f}" in lines[3]
+    crt = read("results/details/crt.json")
+    for name in ("balanced", "tail"):
+        assert f"{100 * crt['mean'][name]:.1f} ± {100 * crt['sd'][name]:.1f}" in lines[3]
     assert workspace.subset.sha256[:12] in table and "seeds 0 1 2" in table and "last epoch" in table
 
 
 def test_table_cells():
     content, context = numbers("base", 0.87654, 0.0123)
-    content["few"] = content["sd"]["few"] = None
+    content["mean"]["few"] = content["sd"]["few"] = None
     line = markdown({"base": content}, context).splitlines()[-1]
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
         "base", *["87.7 ± 1.2"] * 4, "-", *["87.7 ± 1.2"] * 3, "0.877 ± 0.012", "87.7 ± 1.2",
@@ -157,21 +172,72 @@ def test_rows_made_under_other_settings_are_not_mixed(workspace, key, value):
 
 def test_rows_on_another_subset_are_not_mixed(workspace):
     workspace.run_all()
-    path = artifacts.RESULTS / "methods" / "crt.json"
+    path = artifacts.RESULTS / "details" / "crt.json"
     content = read(path)
-    content["context"] = [item if not item.startswith("subset=") else "subset=0123456789ab" for item in content["context"]]
+    content["context"]["subset"] = "0123456789ab"
     artifacts.write_json(path, content)
     with pytest.raises(TableError, match=r"crt: subset is 0123456789ab, now .*\n.*dvc repro evaluate@crt \("):
         workspace.run(report)
 
 
-def test_files_with_other_keys_are_named():
-    content, context = numbers("base", 0.5)
-    check_same({"base": content}, context)
-    without_sd = {key: value for key, value in content.items() if key != "sd"}
-    for broken in (content | {"few_shot": 1.0}, without_sd, content | {"row": "crt"}):
-        with pytest.raises(TableError, match="base: the file has other keys"):
-            check_same({"base": broken}, context)
+def test_files_that_lack_what_others_have_are_named():
+    (base, context), (crt, _) = numbers("base", 0.5), numbers("crt", 0.6)
+    check_same({"base": base, "crt": crt}, context)
+    more = base | {"mean": base["mean"] | {"oracle_top1": 0.7}}
+    without_few = {name: value for name, value in base["mean"].items() if name != "few"}
+    for rows, told in (
+        ({"base": more, "crt": crt}, "crt: the file lacks oracle_top1"),
+        ({"base": base, "crt": crt | {"per_class": {}}}, "base: the file lacks per_class"),
+        ({"base": base | {"mean": without_few}}, "base: the file lacks few"),
+        ({"base": crt}, "base: the file is that of row crt"),
+    ):
+        with pytest.raises(TableError, match=told):
+            check_same(rows, context)
+
+
+def test_oracles_are_there_in_every_row_where_a_training_was_tested(workspace):
+    workspace.content["distill"] |= {"test_every": 1}
+    nan = float("nan")
+    for seed in range(3):
+        tested = [{"epoch": 1, "test_top1": 0.7, "test_balanced": nan}, {"epoch": 2, "test_top1": 0.5, "test_balanced": 0.6}]
+        write_log("xerm_pc", seed, tested)
+        write_log("base", seed, [{"epoch": 1, "loss": 1.0}])
+        write_log("crt", seed, [])
+    workspace.run_all()
+    rows = {row: read(f"results/methods/{row}.json") for row in ROWS}
+    assert [(rows[row]["oracle_top1"], rows[row]["oracle_balanced"]) for row in ROWS] == [(None, None), (None, None), (0.7, 0.6)]
+    details = read("results/details/xerm_pc.json")
+    assert details["seeds"]["1"]["metrics"]["oracle_top1"] == 0.7 and details["sd"]["oracle_top1"] == pytest.approx(0.0)
+    table = Path("results/table.md").read_text(encoding="utf-8")
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    assert lines[0].endswith("| oracle_top1 % | oracle_balanced % |") and "chosen on the test set" in table
+    assert [cell.strip() for cell in lines[2].split("|")[-3:-1]] == ["-", "-"] and "70.0 ± 0.0" in lines[4]
+
+
+def test_size_of_the_validation_part_is_told(workspace):
+    kept_out = np.arange(5)
+    subset = dataclasses.replace(workspace.subset, val_index=kept_out, val_labels=np.zeros(5, dtype=np.int64), val_fraction=0.01)
+    write_subset(artifacts.stage_dir("data"), subset)
+    workspace.run_all()
+    assert read("results/details/crt.json")["val_size"] == 5
+    assert "5 images were kept out of training" in Path("results/table.md").read_text(encoding="utf-8")
+
+
+def test_points_for_plots_are_those_of_the_details(workspace):
+    workspace.run_all()
+    rows, classes, bins = (read_csv(f"results/plots/{name}.csv") for name in ("rows", "classes", "reliability"))
+    details = {row: read(f"results/details/{row}.json") for row in ROWS}
+    assert [line["row"] for line in rows] == ROWS
+    assert [float(line["tail"]) for line in rows] == pytest.approx([details[row]["mean"]["tail"] for row in ROWS], rel=1e-5)
+    assert [line["class"] for line in classes] == ["ant", "bee", "cat", "dog"]
+    assert [line["train_images"] for line in classes] == ["300", "150", "40", "6"]
+    crt = [seed["per_class"]["recall"] for seed in details["crt"]["seeds"].values()]
+    assert [float(line["recall"]) for line in classes] == pytest.approx(np.mean(crt, axis=0), rel=1e-5)
+    count, confidence, accuracy = np.array([[float(line[name]) for name in ("images", "confidence", "accuracy")] for line in bins]).T
+    assert count.sum() == 3 * 240
+    assert (count * accuracy).sum() / count.sum() == pytest.approx(details["crt"]["mean"]["top1"], abs=1e-4)
+    pooled = (count * np.abs(accuracy - confidence)).sum() / count.sum()
+    assert 0 < pooled <= details["crt"]["mean"]["ece"] + 1e-4, "gaps of different signs can cancel between seeds"
 
 
 def test_where_every_row_is_stale_the_command_is_short(workspace):
@@ -183,7 +249,7 @@ def test_where_every_row_is_stale_the_command_is_short(workspace):
 
 def test_missing_rows_are_named_together(workspace):
     workspace.run(evaluate, "crt")
-    with pytest.raises(artifacts.ArtifactError, match="rows base, xerm_pc have no metrics.*evaluate_base evaluate_xerm@pc"):
+    with pytest.raises(artifacts.ArtifactError, match="rows base, xerm_pc have no details.*evaluate_base evaluate_xerm@pc"):
         workspace.run(report)
 
 

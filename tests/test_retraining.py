@@ -77,8 +77,8 @@ def test_the_loop_sets_the_rate_and_logs_means():
     rates = []
 
     def step(optimizer):
-        rates.append(optimizer.param_groups[0]["lr"])
-        assert optimizer.param_groups[0]["nesterov"] and optimizer.param_groups[0]["weight_decay"] == 0.01
+        rates.append(optimizer.lr)
+        assert optimizer.options["nesterov"] and optimizer.options["weight_decay"] == 0.01
         target = torch.tensor([0, len(rates) % 2])
         return Outcome(torch.zeros(2, 2), target, torch.tensor([[1.0, 0], [1, 0]]), torch.tensor([1.0, 2]) * len(rates))
 

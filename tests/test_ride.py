@@ -1,4 +1,4 @@
-"""RIDE through the pipeline: a base of two experts with cosine heads and LDAM, compensated twice, and the student it teaches."""
+"""RIDE through the pipeline: two experts with cosine heads and their own loss, compensated twice, and the student they teach."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ TEACHER = {"gamma": 1.0, "eps": 1e-5, "temperature": 2.0, "weights": "xerm", "st
 def ride(stages_in):
     """The stages' outputs, from one epoch each."""
     folder = stages_in(
-        {"model": "ride_resnet32", "models.ride_resnet32.experts": 2, "head": "cosine", "loss": "ldam", "train.epochs": 1,
+        {"model": "ride_resnet32", "models.ride_resnet32.experts": 2, "head": "cosine", "loss": "ride", "train.epochs": 1,
          "train.schedule": "constant", "distill.epochs": 1, "distill.schedule": "constant", "methods.pc.tau": 2.0,
          "methods.crt.steps": 5, "teachers.pc": TEACHER},
         "subsample", "base --seed 0", "features --seed 0", "retrain pc --seed 0", "retrain crt --seed 0", "distill pc --seed 0",

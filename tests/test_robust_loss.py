@@ -42,7 +42,8 @@ def test_class_weights():
 
 def test_each_radius_belongs_to_its_own_class():
     """Radii handed out by the order of the batch, as released, give 1.385328."""
-    assert loss().item() == pytest.approx(1.394413, abs=2e-6)
+    assert loss().item() == pytest.approx(1.394413, abs=2e-6) != 1.385328
+    assert [loss((1, 2)).item(), loss(temperature=0.5).item()] == pytest.approx([1.860160, 1.517165], abs=2e-6)
     order = torch.tensor([3, 0, 2, 1])
     assert loss(features=FEATURES[order], target=TARGET[order]).item() == pytest.approx(1.394413, abs=2e-6)
 
@@ -57,6 +58,7 @@ def test_gradients():
 
 
 def test_an_absent_class_changes_nothing():
+    """Divided by the weights of all classes that have a centroid, as released, it would give 0.929608."""
     more = torch.cat([CENTROIDS, double([5, 5])])
     assert loss((0.5, 1, 3), centroids=more).item() == pytest.approx(loss().item())
     assert loss((0.5, 1, 3), centroids=more, weights=(1, 1, 1)).item() == pytest.approx(loss().item())

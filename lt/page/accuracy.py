@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lt.evaluation import class_scores
 from lt.page.parts import figure, grid, row_keys
 from lt.page.plot import Axis, Chart, Mark, dot_list, levels, linear, logarithmic, middle
 from lt.page.sources import Sources
@@ -24,12 +25,12 @@ def group_bars(sources: Sources) -> str:
     for name, title in NAMES.items():
         marks = []
         for row, content in sources.rows.items():
-            mean, sd = content[name], content["sd"][name]
+            mean, sd = content["mean"][name], content["sd"][name]
             if mean is not None:
                 ends = (None, None) if sd is None else (max(mean - sd, 0), min(mean + sd, 1))
                 marks.append(Mark(sources.css[row], row, mean, f"{100 * mean:.1f}", *ends))
         if marks:
-            base = sources.rows.get("base", {}).get(name)
+            base = sources.rows["base"]["mean"][name] if "base" in sources.rows else None
             chart = dot_list(marks, MEAN_RECALL, f"mean recall of {name} classes by row", bars_from=0.0, reference=base)
             figures.append(figure(title, chart, heading="h4"))
     return grid(figures, "three")
@@ -40,7 +41,7 @@ def recall_by_class(sources: Sources) -> str:
     counts = np.asarray(sources.facts["train_counts"])
     parts = levels(counts)
     at = [middle(counts[part]) for part in parts]
-    recalls = {row: class_recall(details) for row, details in sources.details.items()}
+    recalls = {row: class_scores(details, "recall") for row, details in sources.details.items()}
     curves = {row: [_mean(recall[part]) for part in parts] for row, recall in recalls.items()}
 
     x = logarithmic(counts, "training images of the class", reverse=True)
@@ -103,11 +104,6 @@ def _prior_points(details: dict) -> dict:
         found[kind] = np.mean([[point[kind]["accuracy"] for point in points] for points in seeds], axis=0)
     found["se"] = max(point[kind]["se"] for points in seeds for point in points for kind in KINDS)
     return found
-
-
-def class_recall(details: dict) -> np.ndarray:
-    """Recall of each class, mean over seeds: (C,), NaN for a class without a test image."""
-    return np.mean([np.array(seed["per_class"]["recall"], dtype=np.float64) for seed in details["seeds"].values()], axis=0)
 
 
 def _mean(values: np.ndarray) -> float | None:

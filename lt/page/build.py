@@ -6,7 +6,7 @@ from string import Template
 from typing import Callable
 
 from lt.page import accuracy, confusion, overview, provenance, reliability, training
-from lt.page.parts import absent, box_of
+from lt.page.parts import box_of
 from lt.page.sources import Sources
 
 FOLDER = Path(__file__).parent
@@ -18,7 +18,7 @@ def build(sources: Sources) -> str:
 
     Equal sources, artifacts and costs give equal bytes.
     """
-    details: tuple[tuple[str, str, Callable[[Sources], str]], ...] = (
+    parts: tuple[tuple[str, str, Callable[[Sources], str]], ...] = (
         ("groups", "Groups of classes", accuracy.group_bars),
         ("classes", "Recall by class", accuracy.recall_by_class),
         ("priors", "Other test distributions", accuracy.under_priors),
@@ -30,15 +30,10 @@ def build(sources: Sources) -> str:
         ("origin", "Where the numbers come from", provenance.origins),
     )
     sections = []
-    for name, title, content in details:
-        needs_details = name not in ("groups", "curves", "cost", "origin")
-        if needs_details and not sources.facts:
-            made = absent("The details of the rows are missing in results/details.", "dvc repro")
-        else:
-            made = content(sources)
+    for name, title, content in parts:
         if name == FIRST_WITH_CURVES:
             sections.append(_toggles(sources))
-        sections.append(f'<section id="{name}"><h2>{title}</h2>{made}</section>')
+        sections.append(f'<section id="{name}"><h2>{title}</h2>{content(sources)}</section>')
     return Template((FOLDER / "template.html").read_text(encoding="utf-8")).substitute(
         title=escape(f"{sources.context['dataset']}: long-tailed classification"),
         dataset=escape(sources.context["dataset"]),
@@ -50,7 +45,7 @@ def build(sources: Sources) -> str:
         leaderboard=overview.leaderboard(sources),
         table=overview.table(sources),
         bins=sources.settings.evaluate.bins,
-        links="".join(f'<a href="#{name}">{title}</a>' for name, title, _ in details),
+        links="".join(f'<a href="#{name}">{title}</a>' for name, title, _ in parts),
         sections="".join(sections),
     )
 

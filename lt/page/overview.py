@@ -7,6 +7,7 @@ from lt.counts import thirds
 from lt.page.parts import figure, grid
 from lt.page.plot import Mark, dot_list, linear
 from lt.page.sources import Sources
+from lt.recipes import Recipe, followed
 from lt.table import HEADLINE, PERCENT
 
 LOWER_IS_BETTER = ("nll", "ece")
@@ -17,11 +18,11 @@ GROUPS = (("accuracy", 2), ("recall by training images", 3), ("recall by thirds 
 
 def summary(sources: Sources) -> str:
     """One line: imbalance, sizes, model, loss, seeds."""
-    context, sizes = sources.context, ""
-    if sources.facts:
-        counts, tests = sources.facts["train_counts"], sum(sources.facts["test_counts"])
-        span = f"{max(counts):,} to {min(counts):,} per class"
-        sizes = f"{len(counts)} classes, {sum(counts):,} training images ({span}), {tests:,} test images; "
+    context, facts = sources.context, sources.facts
+    counts, tests = facts["train_counts"], sum(facts["test_counts"])
+    span = f"{max(counts):,} to {min(counts):,} per class"
+    kept = f", {facts['val_size']:,} kept out for validation" if facts["val_size"] else ""
+    sizes = f"{len(counts)} classes, {sum(counts):,} training images ({span}{kept}), {tests:,} test images; "
     seeds = context["seeds"].split()
     text = (
         f"Imbalance {context['imbalance']}; {sizes}model {context['model']}, loss {context['loss']}, "
@@ -32,8 +33,6 @@ def summary(sources: Sources) -> str:
 
 def silhouette(sources: Sources) -> str:
     """Training images per class, from the largest to the smallest, as bars in the colours of the three thirds."""
-    if not sources.facts:
-        return ""
     counts, classes = sources.facts["train_counts"], sources.facts["classes"]
     masks = thirds(counts)
     group_of = {int(c): name for name, mask in masks.items() for c in mask.nonzero()[0]}
@@ -52,10 +51,7 @@ def silhouette(sources: Sources) -> str:
 
 def finding(sources: Sources) -> str:
     """Which row leads in balanced accuracy on this test set, how far from base, and whether that is noise."""
-    balanced = {row: content["balanced"] for row, content in sources.rows.items() if content["balanced"] is not None}
-    if not balanced:
-        return ""
-    best = max(balanced, key=balanced.get)
+    best = max(sources.rows, key=lambda row: sources.rows[row]["mean"]["balanced"])
     text = f"Highest balanced accuracy: <b>{escape(best)}</b>, {_number('balanced', sources.rows[best])} %"
     found = _from_base(sources, best)
     if found:
@@ -64,7 +60,7 @@ def finding(sources: Sources) -> str:
 
 
 def _from_base(sources: Sources, row: str) -> Comparison | None:
-    """A row's balanced accuracy compared with base's; None for base, or where either has no details."""
+    """A row's balanced accuracy compared with base's; None for base, or where the two were judged on different data."""
     if row == "base" or not {"base", row} <= sources.details.keys():
         return None
     return compare(sources.details["base"], sources.details[row], "balanced")
@@ -74,10 +70,8 @@ def leaderboard(sources: Sources) -> str:
     """Balanced accuracy of every row, with sd and single seeds; beside it the difference from base with its interval."""
     marks, values = [], []
     for row, content in sources.rows.items():
-        mean, sd = content["balanced"], content["sd"]["balanced"]
-        if mean is None:
-            continue
-        seeds = sources.details.get(row, {}).get("seeds", {}).values()
+        mean, sd = content["mean"]["balanced"], content["sd"]["balanced"]
+        seeds = content["seeds"].values()
         points = tuple(seed["metrics"]["balanced"] for seed in seeds) if len(seeds) > 1 else ()
         ends = (None, None) if sd is None else (mean - sd, mean + sd)
         marks.append(Mark(sources.css[row], row, mean, _number("balanced", content), *ends, points))
@@ -108,37 +102,52 @@ def _differences(sources: Sources) -> list[Mark]:
 
 
 def table(sources: Sources) -> str:
-    """All headline metrics of every row, mean ± sd, the best of each column marked; the numbers of results/methods, exactly."""
+    """All headline metrics of every row, mean ± sd, the best of each column marked; the numbers of results/details, exactly.
+
+    Published numbers stand below them where params.yaml is a recipe that has some.
+    """
+    recipe = followed(sources.settings.model_dump())
+    published = recipe.published if recipe else {}
     best = {}
     for name in HEADLINE:
-        values = [content[name] for content in sources.rows.values() if content[name] is not None]
+        values = [content["mean"][name] for content in sources.rows.values() if content["mean"][name] is not None]
         best[name] = (min if name in LOWER_IS_BETTER else max)(values, default=None)
     groups = "".join(f'<th colspan="{width}" scope="colgroup">{title}</th>' for title, width in GROUPS)
     names = "".join(f'<th scope="col">{TITLES.get(name, name)}{" %" if name in PERCENT else ""}</th>' for name in HEADLINE)
     body = []
     for row, content in sources.rows.items():
         head = f'<th scope="row"><i class="swatch {sources.css[row]}"></i>{escape(row)}</th>'
-        cells = "".join(_cell(name, content, best[name]) for name in HEADLINE)
+        cells = "".join(_cell(name, content, best[name], published.get(row, {})) for name in HEADLINE)
         body.append(f'<tr data-row="{escape(row)}">{head}{cells}</tr>')
     return (
         f'<div class="scroll"><table class="results"><thead><tr class="groups"><th></th>{groups}</tr>'
-        f'<tr><th scope="col">row</th>{names}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+        f'<tr><th scope="col">row</th>{names}</tr></thead><tbody>{"".join(body)}</tbody></table></div>{_protocol(recipe)}'
     )
 
 
-def _cell(name: str, content: dict, best: float | None) -> str:
-    mean, sd = content[name], content["sd"][name]
+def _protocol(recipe: Recipe | None) -> str:
+    """Which recipe these settings are, and where its published numbers stand."""
+    if recipe is None:
+        return ""
+    places = escape("; ".join(dict.fromkeys(str(values["source"]) for values in recipe.published.values())))
+    command = f"<code>python -m stages.recipe {escape(recipe.name)} --show</code>"
+    return f"<p>Published: {places}. These are the settings of a recipe; {command} tells what differs from the original.</p>"
+
+
+def _cell(name: str, content: dict, best: float | None, published: dict[str, float | str]) -> str:
+    mean, sd = content["mean"][name], content["sd"][name]
     if mean is None:
         return f'<td class="empty" data-metric="{name}">–</td>'
     data = f' data-metric="{name}" data-mean="{mean}"' + ("" if sd is None else f' data-sd="{sd}"')
     # The bar is for recalls and accuracies: an error has no end to measure it against.
     bar = "" if name in LOWER_IS_BETTER else f' style="--share:{100 * mean:.1f}%"'
-    return f'<td{data}{" class=best" if mean == best else ""}{bar}>{_number(name, content, "<small>", "</small>")}</td>'
+    below = f"<div><small>published {100 * published[name]:.1f}</small></div>" if name in published else ""
+    return f'<td{data}{" class=best" if mean == best else ""}{bar}>{_number(name, content, "<small>", "</small>")}{below}</td>'
 
 
 def _number(name: str, content: dict, before: str = "", after: str = "") -> str:
     """Mean ± sd, in percent where the metric is a fraction; `before` and `after` go around the sd."""
     scale, digits = (100, 1) if name in PERCENT else (1, 3)
-    mean, sd = content[name], content["sd"][name]
+    mean, sd = content["mean"][name], content["sd"][name]
     text = f"{scale * mean:.{digits}f}"
     return text if sd is None else f"{text}{before} ± {scale * sd:.{digits}f}{after}"

@@ -4,6 +4,7 @@ from html import escape
 
 import numpy as np
 
+from lt.calibration import pooled
 from lt.page.parts import figure, grid, keys, percent, plain_table
 from lt.page.plot import Axis, Chart
 from lt.page.sources import Sources
@@ -34,17 +35,6 @@ def diagrams(sources: Sources) -> str:
         panels.append(figure(row, chart.html(), note, heading="h4"))
     legend = keys([("before dot-key", "as trained"), ("strong dot-key", "after temperature scaling, in the row's colour")])
     return legend + grid(panels, "small")
-
-
-def pooled(histograms: list[dict[str, list]]) -> dict[str, np.ndarray]:
-    """One reliability histogram of all seeds: counts added, means weighted by them; bins without an image left out."""
-    count = np.array([histogram["count"] for histogram in histograms], dtype=np.float64)
-    kept = count.sum(0) > 0
-    found = {"count": count.sum(0)[kept]}
-    for name in ("confidence", "accuracy"):
-        values = np.nan_to_num(np.array([histogram[name] for histogram in histograms], dtype=np.float64))
-        found[name] = (count * values).sum(0)[kept] / found["count"]
-    return found
 
 
 def numbers(sources: Sources) -> str:

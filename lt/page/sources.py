@@ -22,7 +22,7 @@ HUES = 8  # colours in the style sheet
 class Sources:
     """Everything the sections are made of.
 
-    rows: row -> content of results/methods/<row>.json, in table order    details: likewise, rows without a file left out
+    rows: row -> content of results/details/<row>.json, in table order    details: those judged on the data of the first
     missing: rows of params.yaml without results    subset: None where artifacts/data is not there
     """
 
@@ -38,15 +38,14 @@ class Sources:
         others = [row for row in self.rows if row != "base"]
         if self.settings.report.row in others:
             return self.settings.report.row
-        return max(others, key=lambda row: self.rows[row]["balanced"] or 0) if others else None
+        return max(others, key=lambda row: self.rows[row]["mean"]["balanced"]) if others else None
 
     @cached_property
     def context(self) -> dict[str, str]:
         """The settings that the rows should have been made under."""
         if self.subset:
             return context_of(self.settings, self.subset)
-        first = next(iter(self.rows.values()))
-        return dict(item.split("=", 1) for item in first["context"])
+        return next(iter(self.rows.values()))["context"]
 
     @cached_property
     def stale(self) -> str | None:
@@ -76,9 +75,9 @@ class Sources:
         return read_costs(self.settings)
 
     @cached_property
-    def facts(self) -> dict[str, Any] | None:
-        """classes, train_counts and test_counts, from any row's details; None if no row has details."""
-        return next(iter(self.details.values()), None)
+    def facts(self) -> dict[str, Any]:
+        """classes, train_counts, test_counts and val_size, from the first row's details."""
+        return next(iter(self.details.values()))
 
     def row_files(self, row: str, pattern: str) -> dict[int, list[Path]]:
         """Files of a row's artifacts by seed; seeds that have none are left out."""
@@ -94,7 +93,7 @@ class Sources:
 
     def class_arrays(self, row: str) -> dict[str, np.ndarray]:
         """Arrays with one number per class that a row's training has left, each the mean over seeds, by name."""
-        num_classes = len(self.facts["classes"]) if self.facts else 0
+        num_classes = len(self.facts["classes"])
         found: dict[str, list[np.ndarray]] = {}
         for paths in self.row_files(row, "*.npy").values():
             for path in paths:
@@ -106,23 +105,19 @@ class Sources:
 
 def read_sources(settings: Settings) -> Sources:
     """Reads results/ and what there is of artifacts/; ArtifactError where no row has results."""
-    rows, details = ({}, {})
-    for row in settings.rows():
-        for kind, found in (("methods", rows), ("details", details)):
-            path = artifacts.RESULTS / kind / f"{row}.json"
-            if path.is_file():
-                found[row] = artifacts.read_json(path)
+    paths = {row: artifacts.RESULTS / "details" / f"{row}.json" for row in settings.rows()}
+    rows = {row: artifacts.read_json(path) for row, path in paths.items() if path.is_file()}
     if not rows:
-        raise ArtifactError(f"{artifacts.RESULTS}/methods holds no row of params.yaml, nothing to show; run dvc repro first")
+        raise ArtifactError(f"{artifacts.RESULTS}/details holds no row of params.yaml, nothing to show; run dvc repro first")
     missing = [row for row in settings.rows() if row not in rows]
-    details = {row: content for row, content in details.items() if row in rows and _same_data(content, details)}
+    details = {row: content for row, content in rows.items() if _same_data(content, rows)}
     has_subset = (artifacts.stage_dir("data") / "subset.json").is_file()
     return Sources(settings, rows, details, missing, read_subset() if has_subset else None)
 
 
-def _same_data(content: dict[str, Any], details: dict[str, dict[str, Any]]) -> bool:
+def _same_data(content: dict[str, Any], rows: dict[str, dict[str, Any]]) -> bool:
     """Whether a row was judged on the data of the first one, so that both fit into one figure."""
-    first = next(iter(details.values()))
+    first = next(iter(rows.values()))
     return all(content[key] == first[key] for key in ("classes", "train_counts", "test_counts"))
 
 

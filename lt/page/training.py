@@ -16,6 +16,7 @@ LEARNED = {
         "BALMS: shares of the draws", "share of the draws",
         "Expected share of the draws by class. Grey: the training distribution; dashed: every class alike.",
     ),
+    ("meta_reweighter", "weights"): ("Meta re-weighter: weights", "weight", "Factor of each class's loss, between 0 and 1."),
     ("lws", "scales"): ("LWS: scales", "scale", "Factor that each class's logit was given."),
     ("dro_lt", "eps"): ("DRO-LT: radii", "eps", "Radius eps of each class's uncertainty set, at the end."),
 }  # fmt: skip
@@ -24,11 +25,17 @@ BACKBONE_LOG = "backbone_log.csv"
 
 
 def curves(sources: Sources) -> str:
-    """Loss and training accuracy by epoch, where a backbone was trained, and by step, where a head was. Means over seeds."""
+    """Loss and training accuracy by epoch, where a backbone was trained, and by step, where a head was; means over seeds.
+
+    Where a training was tested on its way (test_every), also the accuracy on the test part after each tested epoch.
+    """
     heads = {row: sources.curves(row) for row in sources.rows}
     backbones = {row: sources.curves(row, BACKBONE_LOG) or log for row, log in heads.items()}
     kinds = (("epoch", "backbones", backbones), ("step", "heads on cached features", heads))
-    columns = (("loss", "Training loss"), ("accuracy", "Training accuracy"), ("train_accuracy", "Training accuracy"))
+    columns = (
+        ("loss", "Training loss"), ("accuracy", "Training accuracy"), ("train_accuracy", "Training accuracy"),
+        ("test_balanced", "Balanced accuracy on the test part"),
+    )  # fmt: skip
     figures, shown = [], set()
     for step, what, logs in kinds:
         for column, title in columns:
@@ -44,6 +51,7 @@ def curves(sources: Sources) -> str:
 
 def _curve(sources: Sources, logs: dict, step: str, column: str, title: str) -> str:
     x = linear([0.0, *(log[step][-1] for log in logs.values())], step)
+    logs = {row: _measured(log, step, column) for row, log in logs.items()}
     values = [value for log in logs.values() for value in log[column]]
     if column != "loss":
         y = linear(values, "accuracy, %", percent=True, within=(0, 1))
@@ -55,6 +63,12 @@ def _curve(sources: Sources, logs: dict, step: str, column: str, title: str) -> 
     for row, log in logs.items():
         chart.line(sources.css[row], log[step], log[column], row)
     return figure(title, chart.html(), heading="h4")
+
+
+def _measured(log: dict[str, np.ndarray], step: str, column: str) -> dict[str, np.ndarray]:
+    """Two columns of a log, without the lines where the second holds no number."""
+    kept = ~np.isnan(log[column])
+    return {step: log[step][kept], column: log[column][kept]}
 
 
 def learned(sources: Sources) -> str:
