@@ -107,6 +107,13 @@ def test_temperature_in_closed_form(gap, right):
     assert fit_temperature(logits, labels) == pytest.approx(gap / np.log(share / (1 - share)), rel=1e-4)
 
 
+def test_fitting_leaves_the_logits_as_they_are():
+    logits, labels = case()
+    before = logits.copy()
+    fit_temperature(logits, labels)
+    np.testing.assert_array_equal(logits, before)
+
+
 def test_temperature_undoes_a_scale():
     logits, labels = case(num_images=2000)
     once, scaled = fit_temperature(logits, labels), fit_temperature(4 * logits, labels)

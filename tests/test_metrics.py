@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, precision_score, recall_score
 
+from lt import metrics
 from lt.metrics import BLOCK, accuracies, check_logits, group_mean, per_class, predict
 
 LABELS = np.array([0, 0, 1, 1, 2, 2])
@@ -104,3 +105,10 @@ def test_logits_that_are_not_finite_are_counted(bad):
     with pytest.raises(ValueError, match="row balms: 2 of 6 rows .* first of them row 2.*diverged"):
         check_logits(logits, LABELS, 3, "row balms")
     check_logits(np.zeros((6, 2, 3)), LABELS, 3)
+
+
+def test_with_very_many_classes_fewer_rows_are_taken_at_a_time():
+    logits = np.zeros((5, metrics.BLOCK_NUMBERS // 2), dtype=np.float32)
+    logits[np.arange(5), np.arange(5)] = 1
+    assert [scores.shape[0] for _, scores in metrics.blocks(logits)] == [2, 2, 1]
+    assert predict(logits).tolist() == [0, 1, 2, 3, 4]
