@@ -12,14 +12,16 @@ from lt.classifier import Classifier
 from lt.data import Split
 from lt.load import load
 from lt.params import AXES, Schedule, Settings
+from lt.streamed import Streamed, images_of, to_device
 from lt.subset import Subset
 
 
 @dataclass(frozen=True)
 class TrainingPart:
-    """The long-tailed training part on a device: images (N, 3, H, W) uint8, labels (N,) int64, in the subset's order."""
+    """The long-tailed training part: images (N, 3, H, W) uint8, on the device or read batch by batch, labels (N,) int64 on the
+    device, in the subset's order."""
 
-    images: torch.Tensor
+    images: torch.Tensor | Streamed
     labels: torch.Tensor
     subset: Subset
     split: Split
@@ -30,14 +32,9 @@ def device() -> torch.device:
     return torch.device("cuda", launch.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def to_device(images: np.ndarray, where: torch.device) -> torch.Tensor:
-    """uint8 images (N, H, W, 3) -> (N, 3, H, W) on a device."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).contiguous().to(where)
-
-
 def training_part(split: Split, subset: Subset, where: torch.device) -> TrainingPart:
-    """Reads the subset's images once and keeps them on the device as uint8."""
-    images = to_device(split.read(subset.train_index), where)
+    """The subset's images, kept on the device as uint8, or streamed where they are too many for that."""
+    images = images_of(split, subset.train_index, where)
     return TrainingPart(images, torch.from_numpy(subset.train_labels).to(where), subset, split)
 
 
@@ -122,7 +119,8 @@ def development_split(
         counts=np.bincount(labels[kept], minlength=len(class_counts)),
     )
     index = torch.from_numpy(kept).to(part.images.device)
-    left = TrainingPart(part.images[index], part.labels[index], subset, part.split)
+    images = part.images.only(kept) if isinstance(part.images, Streamed) else part.images[index]
+    left = TrainingPart(images, part.labels[index], subset, part.split)
     return left, (part.images[dev], part.labels[dev])
 
 

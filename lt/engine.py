@@ -24,6 +24,7 @@ from lt.objective import Objective, Supervised, expert_sum, mean_over_experts, s
 from lt.params import Schedule
 from lt.schedule import learning_rate
 from lt.sgd import SGD
+from lt.streamed import Streamed
 
 
 class TrainingError(RuntimeError):
@@ -34,7 +35,7 @@ class TrainingError(RuntimeError):
 class Run:
     """What one training needs.
 
-    images (N, 3, H, W) uint8 and labels (N,) on the model's device    sampler: index batches into them
+    images (N, 3, H, W) uint8, on the model's device or streamed    labels (N,) on the device    sampler: index batches into them
     augment(images, keys), mix(images, target, epoch, generator), weighting(step): plug-ins
     dev_images, dev_labels: development set of meta-learned weightings, class by class, or None
     test(model, epoch): columns of the log, the same in every epoch, from the model as the epoch leaves it; None for no column
@@ -43,7 +44,7 @@ class Run:
 
     model: Classifier
     objective: Objective
-    images: torch.Tensor
+    images: torch.Tensor | Streamed
     labels: torch.Tensor
     sampler: Any
     augment: Callable
@@ -104,7 +105,10 @@ def _train_epoch(run: Run, epoch: int, first_step: int, losses: list, stop: resu
         raise TrainingError(f"{run.name}: an epoch has no batch; got {len(run.labels)} images, batch_size {schedule.batch_size}")
     sizes = [len(batch) for batch in batches]
     starts = [0, *accumulate(sizes)]
-    batches = torch.cat(batches).to(run.images.device).split(sizes)  # one transfer per epoch
+    if isinstance(run.images, Streamed):
+        run.images.expect([batch[_own(run, len(batch))] for batch in batches[first_step:]])
+    else:
+        batches = torch.cat(batches).to(run.images.device).split(sizes)  # one transfer per epoch
     run.model.train()
     for step in range(first_step, len(batches)):
         losses.append(_train_step(run, epoch, step, lr, batches[step], starts[step]))
@@ -124,7 +128,7 @@ def _train_step(run: Run, epoch: int, step: int, lr: float, batch: torch.Tensor,
 
     With several processes each returns its summands of the three.
     """
-    generator = keys.generator(run.seed, "step", epoch, step, device=batch.device)
+    generator = keys.generator(run.seed, "step", epoch, step, device=run.labels.device)
     mixed = _mixed_share(run, epoch, batch, start, generator)
     passed = cache(lambda: _forward(run, mixed))
     weights = run.weighting(_weighting_step(run, epoch, step, lr, mixed, lambda: passed()[2], generator))
@@ -146,17 +150,22 @@ def _mixed_share(run: Run, epoch: int, batch: torch.Tensor, start: int, generato
 
     Where images are mixed with others of their batch, each process augments and mixes all of it, and then takes its share.
     """
-    positions = torch.arange(start, start + len(batch), device=batch.device)
-    share = distributed.share(len(batch))
-    whole = getattr(run.mix, "batch_coupled", True) or len(batch) < distributed.count()  # an augmentation may need an image
-    if not whole:
-        batch, positions = batch[share], positions[share]
+    size, own = len(batch), _own(run, len(batch))
+    positions = torch.arange(start, start + size, device=run.labels.device)
+    batch, positions = batch[own], positions[own]
     images = augmented(run.images[batch], run.augment, keys.derive(run.seed, "augment", epoch), positions)
     mixed = run.mix(images, run.labels[batch], epoch, generator)
-    if not whole or distributed.count() == 1:
+    share = distributed.share(size)
+    if own == share:
         return mixed
     images, target, other, lam = (part[share] for part in mixed)
     return Mixed(images, target, target if mixed.target_b is mixed.target_a else other, lam)
+
+
+def _own(run: Run, size: int) -> slice:
+    """The rows of a batch that this process augments: its share, or all where images need others of their batch."""
+    is_whole = getattr(run.mix, "batch_coupled", True) or size < distributed.count()  # an augmentation may need an image
+    return slice(0, size) if is_whole else distributed.share(size)
 
 
 def _forward(run: Run, mixed: Mixed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from lt import artifacts, keys, resume
-from lt.base import TrainingPart, augmentation, to_device
+from lt.base import TrainingPart, augmentation
 from lt.classifier import Classifier, build_head, read_classifier
 from lt.contracts import Inputs, Training
 from lt.data import Split
 from lt.engine import augmented
 from lt.params import AXES, Features, Settings
+from lt.streamed import Streamed, images_of
 from lt.subset import Subset
 
 
@@ -39,15 +40,15 @@ def extract(
     fill_views(views, model, part.images, augment, size, seed)
     views.flush()
     if len(part.subset.val_index):
-        val_images = to_device(val.read(part.subset.val_index), part.images.device)
+        val_images = images_of(val, part.subset.val_index, part.images.device)
         artifacts.write_array(folder / "val.npy", features_of(model, val_images, size, dtype))
-    test_images = to_device(test.read(np.arange(len(test.labels))), part.images.device)
+    test_images = images_of(test, np.arange(len(test.labels)), part.images.device)
     test_features = features_of(model, test_images, size, dtype)
     artifacts.write_array(folder / "test.npy", test_features)
     artifacts.write_array(folder / "test_logits.npy", apply_head(model.head, test_features, part.images.device))
 
 
-def fill_views(views: np.ndarray, model: Classifier, images: torch.Tensor, augment, size: int, seed: int) -> None:
+def fill_views(views: np.ndarray, model: Classifier, images: torch.Tensor | Streamed, augment, size: int, seed: int) -> None:
     """Writes features of augmented images into views (K, N, ..), in batches of `size`; see extract."""
     for number, view in enumerate(views):
         key = keys.derive(seed, "view", number)
@@ -57,7 +58,8 @@ def fill_views(views: np.ndarray, model: Classifier, images: torch.Tensor, augme
 
 @torch.no_grad()
 def features_of(
-    model: Classifier, images: torch.Tensor, size: int, dtype: np.dtype, prepare: Callable | None = None, out: np.ndarray | None = None
+    model: Classifier, images: torch.Tensor | Streamed, size: int, dtype: np.dtype, prepare: Callable | None = None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Features of uint8 images (N, 3, H, W) in batches; `prepare(batch, start)` gives the float images, plain scaling if None."""
     for start in range(0, len(images), size):

@@ -146,15 +146,17 @@ def _wait(ranks: list[subprocess.Popen], got: list[int]) -> bool:
 
 
 def _outcome(codes: list[int], errors: list[Path], stopped: bool) -> str | int:
-    """0 if all succeeded. Else process 0 has told its own error; of the others the first is told that did not just follow."""
+    """0 if all succeeded. Else process 0 has told its own error; of the others the first is told that was killed, or did not just
+    follow."""
     if not any(codes):
         return 0
     own = [rank for rank, code in enumerate(codes) if code not in (0, distributed.LOST, -signal.SIGTERM)]
-    if codes[0] == 1:
+    killed = [rank for rank in own if codes[rank] < 0]
+    if codes[0] == 1 and (stopped or not killed):
         return 1
     if stopped:
         return "\nstopped; run the same command to continue\n"
-    failed = own[0] if own else next(rank for rank, code in enumerate(codes) if code)
+    failed = killed[0] if killed else own[0] if own else next(rank for rank, code in enumerate(codes) if code)
     code = codes[failed]
     how = f"failed with exit code {code}"
     if code < 0:

@@ -120,8 +120,11 @@ def test_states_of_other_settings_are_bounded_and_those_of_other_trainings_stay(
     assert {*folder.iterdir()} == {*kept, other.path}
 
 
-def run_stage(folder: str, name: str, arguments: list[str], save_every_s: float, limit: tuple[int, int] | None) -> None:
+def run_stage(
+    folder: str, name: str, arguments: list[str], save_every_s: float, limit: tuple[int, int] | None, environment: dict[str, str]
+) -> None:
     """A stage in a process of its own. limit: largest file in bytes, and what SIGXFSZ, at a larger one, does."""
+    os.environ.update(environment)
     out = os.open(f"{folder}/out.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
@@ -143,8 +146,8 @@ class Scratch:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def start(self, name, *arguments, save_every_s=-1.0, limit=None):
-        process = FORKS.Process(target=run_stage, args=(str(self.folder), name, [*arguments], save_every_s, limit))
+    def start(self, name, *arguments, save_every_s=-1.0, limit=None, environment={}):
+        process = FORKS.Process(target=run_stage, args=(str(self.folder), name, [*arguments], save_every_s, limit, environment))
         process.start()
         return process
 
@@ -229,6 +232,19 @@ def test_a_base_training_killed_at_twenty_moments_ends_in_the_same_bytes(whole, 
     assert "continues in epoch" in scratch.run(*base, save_every_s=1e9)
     assert scratch.artifact("base") == whole.artifact("base")
     assert not scratch.states()
+
+
+def test_streamed_images_give_the_same_bytes_also_after_kills(whole, scratch, base):
+    streamed = {"LT_IN_MEMORY_MIB": "0"}
+    for saves in (1, 4):
+        process = scratch.start(*base, environment=streamed)
+        scratch.wait_for_saves(saves, process)
+        scratch.kill(process)
+    told = scratch.run(*base, save_every_s=1e9, environment=streamed)
+    assert "are streamed" in told and "continues in epoch" in told
+    scratch.run("features", "--seed", "0", environment=streamed)
+    for stage in ("base", "features"):
+        assert scratch.artifact(stage) == whole.artifact(stage)
 
 
 def test_a_kill_inside_a_state_write_keeps_the_state_before_it(whole, scratch, base):
