@@ -150,7 +150,8 @@ def _outcome(codes: list[int], errors: list[Path], stopped: bool) -> str | int:
     follow."""
     if not any(codes):
         return 0
-    own = [rank for rank, code in enumerate(codes) if code not in (0, distributed.LOST, -signal.SIGTERM)]
+    follow = 0, distributed.LOST, -signal.SIGTERM, -signal.SIGABRT  # gloo may abort where its last word is an exit
+    own = [rank for rank, code in enumerate(codes) if code not in follow]
     killed = [rank for rank in own if codes[rank] < 0]
     if codes[0] == 1 and (stopped or not killed):
         return 1

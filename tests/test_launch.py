@@ -51,6 +51,8 @@ def test_unset_or_empty_means_one_process(monkeypatch):
         ([-15, 1], False, "process 1 of 2 failed"),
         ([3, -9], False, "process 1 of 2 was ended by SIGKILL"),
         ([1, -9], False, "process 1 of 2 was ended by SIGKILL"),  # process 0 was then asked to stop, and told only that
+        ([-6, -9], False, "process 1 of 2 was ended by SIGKILL"),
+        ([-6, 0], False, "process 0 of 2 was ended by SIGABRT"),
         ([-9, 3], False, "process 0 of 2 was ended by SIGKILL"),
         ([-15, -15], True, "stopped; run the same command to continue"),
         ([-15, 0], False, "process 0 of 2 was ended by SIGTERM"),
