@@ -28,9 +28,26 @@ def run(main: Callable[[], None]) -> None:
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("LT_DEBUG"):
             raise
-        sys.exit(f"\nerror: {str(error) or type(error).__name__}\n")
+        _exit(f"\nerror: {str(error) or type(error).__name__}\n")
     except KeyboardInterrupt as error:
-        sys.exit(f"\n{str(error) or 'stopped; run the same command to continue'}\n")
+        _exit(f"\n{str(error) or 'stopped; run the same command to continue'}\n")
+    except SystemExit as error:
+        _exit(error.code)
+
+
+def _exit(status: str | int | None) -> None:
+    """As sys.exit does; one of several processes that train together leaves at once.
+
+    The threads of its connections may abort the interpreter's orderly end, and its exit code with it, when another process
+    is gone already.
+    """
+    if "RANK" not in os.environ:
+        sys.exit(status)
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1 if isinstance(status, str) else status or 0)
 
 
 def keep_freed_memory() -> None:
