@@ -91,8 +91,13 @@ def train(run: Run) -> list[dict[str, float]]:
 
 
 def _optimizer(run: Run) -> SGD:
+    """The backbone learns at backbone_lr_factor times the rate of all else; of a backbone with a trunk, which may have been trained
+    elsewhere, only the trunk."""
+    schedule, backbone = run.schedule, run.model.backbone
+    slow = {*getattr(backbone, "trunk", backbone).parameters()}
     parameters = [p for p in (*run.model.parameters(), *run.objective.parameters()) if p.requires_grad]
-    return SGD(parameters, run.schedule.lr, run.schedule.momentum, run.schedule.weight_decay, run.schedule.nesterov)
+    factors = [schedule.backbone_lr_factor if parameter in slow else 1.0 for parameter in parameters]
+    return SGD(parameters, schedule.lr, schedule.momentum, schedule.weight_decay, schedule.nesterov, factors)
 
 
 def _train_epoch(run: Run, epoch: int, first_step: int, losses: list, stop: resume.StopSignal) -> list[torch.Tensor]:

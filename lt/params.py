@@ -41,6 +41,7 @@ class Schedule(Block):
     epochs: Count
     batch_size: Count
     lr: Positive
+    backbone_lr_factor: Positive = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)]
     nesterov: bool
     weight_decay: NonNegative

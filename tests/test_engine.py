@@ -211,6 +211,35 @@ def test_a_step_descends_the_weighted_mean():
     assert run.log[0]["loss"] == pytest.approx((losses * 3 * (target != 0)).mean().item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("new_layer", [False, True])
+def test_the_backbone_learns_at_a_rate_of_its_own_and_what_is_new_in_it_at_the_full_rate(new_layer):
+    """Without momentum one step is the learning rate times the gradient, which a factor of 1 shows."""
+    class Extended(nn.Module):
+        """A trunk, and a layer after it."""
+
+        def __init__(self):
+            super().__init__()
+            self.trunk, self.projection = Backbone(), nn.Linear(6, 6)
+
+        def forward(self, images):
+            return self.projection(self.trunk(images))
+
+    def moved(factor):
+        run = make_run(backbone_lr_factor=factor, epochs=1, batch_size=22, warmup_epochs=0, schedule="constant", weight_decay=0.0)
+        if new_layer:
+            torch.manual_seed(0)
+            run.model.backbone = Extended()
+        before = {name: parameter.detach().clone() for name, parameter in run.model.named_parameters()}
+        engine.train(run)
+        return {name: parameter.detach() - before[name] for name, parameter in run.model.named_parameters()}
+
+    full, slow = moved(1.0), moved(0.1)
+    assert all(step.abs().max() > 1e-6 for name, step in full.items() if not name.endswith("conv.bias"))
+    for name, step in full.items():
+        held = name.startswith("backbone.trunk." if new_layer else "backbone.")
+        torch.testing.assert_close(slow[name], 0.1 * step if held else step, rtol=1e-3, atol=1e-7)
+
+
 @pytest.mark.parametrize("looks, expected", [(False, ["before", "after", "pass"]), (True, ["before", "pass", "after"])])
 def test_a_batch_goes_through_the_model_once_and_when_it_is_needed(looks, expected):
     order = []

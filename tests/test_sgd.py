@@ -28,6 +28,23 @@ def test_steps_are_those_of_torch(momentum, nesterov, weight_decay):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
+def test_a_factor_is_a_learning_rate_of_its_own():
+    start = [torch.linspace(-1, 1, 5, dtype=torch.float64), torch.linspace(0, 2, 3, dtype=torch.float64), torch.ones(2).double()]
+    ours, theirs = ([torch.nn.Parameter(tensor.clone()) for tensor in start] for _ in range(2))
+    own = SGD(ours, 0.1, 0.9, 0.01, False, factors=[1.0, 0.1, 1.0])
+    groups = [{"params": [theirs[0], theirs[2]]}, {"params": [theirs[1]], "lr": 0.01}]
+    other = torch.optim.SGD(groups, 0.1, 0.9, weight_decay=0.01)
+    for _ in range(3):
+        for optimizer, parameters in ((own, ours), (other, theirs)):
+            optimizer.zero_grad()
+            sum((parameter**3).sum() for parameter in parameters).backward()
+            optimizer.step()
+    for a, b in zip(ours, theirs):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError):
+        SGD(ours, 0.1, 0.9, 0.0, False, factors=[1.0]).step()
+
+
 def test_momenta_are_taken_over_and_not_shared():
     def three_steps(optimizer):
         for _ in range(3):

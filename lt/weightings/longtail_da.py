@@ -36,7 +36,7 @@ def make(
     class_balanced with the same start. A batch takes four to five times as long as otherwise.
 
     beta: w_c in proportion to (1 - beta) / (1 - beta^n_c), sum C
-    inner_lr: of the look-ahead step; null is the current lr    reduction: of the batch in the look-ahead step; sum as published
+    inner_lr: of the look-ahead step, of all layers alike; null is the current lr    reduction: of the batch in the look-ahead step; sum as published
     eps_lr: 0.01 as published; with the published look-ahead rate of 1e-3 and less, eps stays near 1e-5 and does next to nothing:
         see the log's column eps_to_weight, mean |eps_i| / w_y
     clip_min: smallest weight allowed (null: none, and a weight may turn negative)    normalize: scale weights back to their sum
