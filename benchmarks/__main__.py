@@ -1,6 +1,7 @@
 """Prints one table of ratios; a row below its bar is marked `below`, and the exit code is then 1.
 
-python -m benchmarks [--quick] [training look_ahead heads features views growth large]
+python -m benchmarks [--quick] [part ...]; parts: training look_ahead heads features views growth large
+                                        images lists cache inaturalist
 """
 
 import argparse
@@ -8,12 +9,12 @@ import sys
 
 import torch
 
-from benchmarks import features, growth, heads, large, look_ahead, training, views
+from benchmarks import cache, features, growth, heads, images, inaturalist, large, lists, look_ahead, training, views
 from benchmarks.timing import table
 
 PARTS = {
     "training": training, "look_ahead": look_ahead, "heads": heads, "features": features, "views": views, "growth": growth,
-    "large": large,
+    "large": large, "images": images, "lists": lists, "cache": cache, "inaturalist": inaturalist,
 }
 
 

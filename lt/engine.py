@@ -8,7 +8,7 @@ momenta and log: a killed run continues from its last saved state and ends in th
 import os
 import time
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import accumulate
 from typing import Any, Callable
 
@@ -61,6 +61,11 @@ class Run:
     optimizer: SGD | None = None
     log: list[dict[str, float]] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
+
+    @cached_property
+    def dev_counts(self) -> torch.Tensor:
+        """Images per class (C,) of the development set; counted once, since a GPU makes the host wait for it."""
+        return torch.bincount(self.dev_labels)
 
 
 def train(run: Run) -> list[dict[str, float]]:
@@ -193,7 +198,7 @@ def _weighting_step(run: Run, epoch: int, step: int, lr: float, mixed: Mixed, lo
         if run.dev_images is None:
             raise TrainingError("this weighting needs a development set, and none was carved; see its dev options in params.yaml")
         # A class, then an image of it; not by multinomial, which on a GPU is not deterministic.
-        counts = torch.bincount(run.dev_labels)
+        counts = run.dev_counts
         drawn = torch.rand(2, size, generator=generator, dtype=torch.float64, device=run.dev_labels.device)
         classes = (drawn[0] * len(counts)).long()
         chosen = counts.cumsum(0)[classes] - 1 - (drawn[1] * counts[classes]).long()

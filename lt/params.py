@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Callable, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
@@ -140,8 +140,11 @@ class Settings(Block):
         return bool(self.train.test_every or self.distill.test_every)
 
 
-def load(path: Path = PATH) -> Settings:
-    """Reads and checks a params file; raises ParamsError with every mistake, one per line."""
+def load(path: Path = PATH, further: Callable[[dict[str, Any]], list[str]] | None = None) -> Settings:
+    """Reads and checks a params file; raises ParamsError with every mistake, one per line.
+
+    further: another check, from what the file holds, right or wrong, to mistakes that are told among the rest
+    """
     content = read_yaml(path)
     mistakes = []
     settings = None
@@ -149,7 +152,7 @@ def load(path: Path = PATH) -> Settings:
         settings = Settings.model_validate(content)
     except ValidationError as error:
         mistakes += [_mistake(item, content) for item in error.errors()]
-    mistakes += _plugin_mistakes(content) + _teacher_mistakes(content)
+    mistakes += _plugin_mistakes(content) + _teacher_mistakes(content) + (further(content) if further else [])
     if settings:
         mistakes += _cross_mistakes(settings)
     if mistakes:
@@ -229,6 +232,8 @@ def _cross_mistakes(settings: Settings) -> list[str]:
     if frozen.get("trainable", "all") != "all" and frozen.get("weights") is None:
         where = f"models.{settings.model}.trainable"
         found.append(f"{where}: got {frozen['trainable']!r}, expected 'all' without weights: random layers would stay as they are")
+    if settings.model == "resnet10" and frozen.get("weights") == "torchvision":
+        found.append("models.resnet10.weights: got 'torchvision', which has none of resnet10; expected a file, or null")
     if "tde" in settings.methods and settings.head != "causal":
         found.append(f"methods.tde: needs head: causal, got {settings.head!r}")
     for block in ("train", "distill"):

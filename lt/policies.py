@@ -40,17 +40,33 @@ def apply(pixels: torch.Tensor, operation: torch.Tensor, strength: torch.Tensor,
 
     fill: value, 0 to 255, of what a warp moves into the image from outside
     """
+    return (_apply_by_group if pixels.device.type == "cpu" else _apply_to_all)(pixels, operation, strength, fill)
+
+
+def _apply_by_group(pixels: torch.Tensor, operation: torch.Tensor, strength: torch.Tensor, fill: int) -> torch.Tensor:
+    """Each operation on the images that get it: the least work, but the host has to know how many they are."""
     sizes = torch.bincount(operation, minlength=len(NAMES)).tolist()
     changed = pixels.clone()
     for name, chosen in zip(NAMES, operation.argsort(stable=True).split(sizes)):
-        if name == "identity" or not len(chosen):
-            continue
-        images, amount = pixels[chosen], strength[chosen].view(-1, 1, 1)
-        if name in WARPS:
-            changed[chosen] = warp(images, *WARPS[name](amount, *pixels.shape[2:]), fill)
-        else:
-            changed[chosen] = COLORS[name](images, amount.unsqueeze(1))
+        if name != "identity" and len(chosen):
+            changed[chosen] = _applied(name, pixels[chosen], strength[chosen], fill)
     return changed
+
+
+def _apply_to_all(pixels: torch.Tensor, operation: torch.Tensor, strength: torch.Tensor, fill: int) -> torch.Tensor:
+    """Each operation on all images, of which some keep the result: a GPU does not make the host wait for their number."""
+    changed = pixels
+    for number, name in enumerate(NAMES):
+        if name != "identity":
+            changed = torch.where((operation == number).view(-1, 1, 1, 1), _applied(name, pixels, strength, fill), changed)
+    return changed
+
+
+def _applied(name: str, pixels: torch.Tensor, strength: torch.Tensor, fill: int) -> torch.Tensor:
+    amount = strength.view(-1, 1, 1)
+    if name in WARPS:
+        return warp(pixels, *WARPS[name](amount, *pixels.shape[2:]), fill)
+    return COLORS[name](pixels, amount.unsqueeze(1))
 
 
 def warp(pixels: torch.Tensor, column, row, fill: int) -> torch.Tensor:

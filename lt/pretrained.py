@@ -1,28 +1,29 @@
 """Weights from elsewhere for a backbone: a local file, or torchvision's own download. Nothing is unpickled but tensors."""
 
-import hashlib
-import os
+import io
 from pathlib import Path
 from typing import Any, Iterator
 
 import torch
 from torch import nn
 
+from lt import weights_file
+
 
 def load(module: nn.Module, weights: str, name: str) -> None:
     """Fills the module's parameters and buffers.
 
-    weights: 'torchvision', its first ImageNet weights of the network `name`; or a file, absolute or relative to the project, of
-    safetensors or of what torch.save writes
+    weights: 'torchvision', its first ImageNet weights of the network `name`; or a file of safetensors or of what torch.save
+    writes, absolute or relative to the project, with its content's hash: data/r50.safetensors@sha256:1a2b3c4d5e6f
     A file may hold more than the module needs, and under longer names: "state.backbone.conv1.weight" will do for "conv1.weight".
-    Raises ValueError where torchvision has none, or the file is missing, holds other things than tensors, or does not fit.
+    Raises ValueError where torchvision has none, or the file is missing, has another hash, holds other things than tensors, or
+    does not fit.
     """
     if weights == "torchvision":
         found, where = _download(name), f"torchvision's weights of {name}"
     else:
-        path = Path(os.environ.get("DVC_ROOT", ".")) / weights
-        found, where = dict(_tensors(_read(path), "")), str(path)
-        print(f"weights of {path}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}")
+        path, content = weights_file.read(weights, "weights")
+        found, where = dict(_tensors(_parsed(path, content), "")), str(path)
     wanted = module.state_dict()
     module.load_state_dict(_chosen(found, wanted, where), strict=False)
 
@@ -38,23 +39,22 @@ def _download(name: str) -> dict[str, torch.Tensor]:
     except OSError as error:
         raise ValueError(
             f"weights: could not download torchvision's {name} ({error}); without a network, fetch the file elsewhere and give "
-            "its path as weights"
+            "its path and hash as weights"
         ) from error
 
 
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise ValueError(f"weights: {path} is missing; expected torchvision, or a file, absolute or relative to the project")
+def _parsed(path: Path, content: bytes) -> Any:
+    """What a file holds. Its name tells the form; it is not opened again, since it may have changed after it was hashed."""
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load as load_safetensors
 
         try:
-            return load_file(path)
+            return load_safetensors(content)
         except SafetensorError as error:
             raise ValueError(f"weights: {path} is not a safetensors file ({error})") from None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # what holds other things and what is damaged is met with many types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(

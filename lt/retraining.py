@@ -74,10 +74,10 @@ class FeatureBank:
         """A random view of each example: index (B,) -> features (B, D) or (B, E, D), labels (B,), on the device."""
         rows = torch.randint(self.num_views, (len(index),), generator=generator) * self.num_examples + index
         if self.in_memory:
-            features = self.rows.index_select(0, rows.to(self.device))
+            features = self.rows.index_select(0, rows.to(self.device, non_blocking=True))
         else:
-            features = torch.from_numpy(self.rows[rows.numpy()]).to(self.device)
-        return features.to(self.dtype), self.labels[index.to(self.device)]
+            features = torch.from_numpy(self.rows[rows.numpy()]).to(self.device, non_blocking=True)
+        return features.to(self.dtype), self.labels[index.to(self.device, non_blocking=True)]
 
 
 @dataclass

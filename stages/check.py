@@ -1,16 +1,16 @@
-"""Checks params.yaml and the presence of the data index before anything is deleted or trained.
+"""Checks params.yaml, its file of weights and the presence of the data index before anything is deleted or trained.
 
 python -m stages.check
 """
 
 from pathlib import Path
 
-from lt import artifacts, params
+from lt import artifacts, params, weights_file
 from lt.command import run
 
 
 def main() -> None:
-    settings = params.load()
+    settings = params.load(further=weights_mistakes)
     index = Path("data") / f"{settings.dataset}.json"
     if not index.is_file():
         raise params.ParamsError(
@@ -19,6 +19,20 @@ def main() -> None:
         )
     # The marker never changes, so that a change of params re-runs only what depends on it.
     artifacts.write_text(artifacts.ROOT / "check", "params.yaml is valid\n")
+
+
+def weights_mistakes(content: dict) -> list[str]:
+    """What is wrong with the file that the selected model's weights are to come from, if they are to come from one."""
+    model, models = content.get("model"), content.get("models")
+    options = models.get(model) if isinstance(model, str) and isinstance(models, dict) else None
+    weights = options.get("weights") if isinstance(options, dict) else None
+    if not isinstance(weights, str) or weights == "torchvision":
+        return []
+    try:
+        weights_file.read(weights, f"models.{model}.weights")
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 if __name__ == "__main__":

@@ -115,6 +115,8 @@ def test_a_mixed_batch_is_what_each_image_alone_would_be():
     assert torch.equal(together, torch.cat(alone))
     identity = operation == 0
     assert torch.equal(together[identity], images[identity]) and not torch.equal(together[~identity], images[~identity])
+    # As on a GPU: every operation on every image, with strengths that are another operation's.
+    assert torch.equal(policies._apply_to_all(images, operation, strength, 128), together)
 
 
 def test_shear_and_rotation_by_hand():

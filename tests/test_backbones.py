@@ -1,5 +1,6 @@
 """Backbones of torchvision: the published networks, what is frozen, and weights from elsewhere."""
 
+import hashlib
 import inspect
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from lt import artifacts, classifier, params, pretrained
+from lt import artifacts, classifier, params, pretrained, weights_file
 from lt.load import load
 from tests.test_datasets import PROJECT
 
@@ -125,9 +126,13 @@ def test_freezing_random_layers_is_refused_before_training(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(params.ParamsError, match="models.resnet10.trainable: got 'last_block', expected 'all' without weights"):
         params.load(tmp_path / "params.yaml")
-    content["models"]["resnet10"]["weights"] = "torchvision"
+    content["models"]["resnet10"]["weights"] = "data/r10.pth@sha256:0123456789ab"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     assert params.load(tmp_path / "params.yaml").model == "resnet10"
+    content["models"]["resnet10"]["weights"] = "torchvision"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(params.ParamsError, match="models.resnet10.weights: got 'torchvision', which has none of resnet10"):
+        params.load(tmp_path / "params.yaml")
 
 
 # weights
@@ -151,27 +156,57 @@ def saved(path: Path, how: str, trunk: dict) -> Path:
     return path
 
 
+def named(path: Path) -> str:
+    return f"{path}@sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
 @pytest.mark.parametrize("how", ["safetensors", "plain", "nested", "old"])
-def test_weights_of_a_file(tmp_path, monkeypatch, capsys, how):
+def test_weights_of_a_file(tmp_path, monkeypatch, how):
     source = make(seed=1)
     path = saved(tmp_path / f"weights.{'safetensors' if how == 'safetensors' else 'pth'}", how, source.trunk.state_dict())
     assert not tensors_equal(make().trunk, source.trunk)
-    assert tensors_equal(make(weights=str(path)).trunk, source.trunk)
-    assert f"weights of {path}, sha256 " in capsys.readouterr().out
+    assert tensors_equal(make(weights=named(path)).trunk, source.trunk)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    assert tensors_equal(make(weights=path.name, trainable="head").trunk, source.trunk)
+    short = named(path).removeprefix(f"{tmp_path}/")[:-52]
+    assert tensors_equal(make(weights=short, trainable="head").trunk, source.trunk)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
+def test_a_file_that_has_changed_since_it_was_named_is_not_loaded(tmp_path, name):
+    path = saved(tmp_path / name, "safetensors" if name.endswith("safetensors") else "plain", make(seed=1).trunk.state_dict())
+    weights = named(path)
+    saved(path, "safetensors" if name.endswith("safetensors") else "plain", make(seed=2).trunk.state_dict())
+    with pytest.raises(ValueError, match=f"weights: got {path} with sha256 .*, expected {weights[-64:]}: this is another file"):
+        make(weights=weights)
+    with pytest.raises(ValueError, match=f"expected the file and its content's hash; write weights: {named(path)[:-52]}"):
+        make(weights=str(path))
+
+
+@pytest.mark.parametrize("how", ["safetensors", "plain"])
+def test_what_is_loaded_is_what_was_hashed(tmp_path, monkeypatch, how):
+    """Another process replaces the file right after it was read."""
+    path = saved(tmp_path / f"weights.{'safetensors' if how == 'safetensors' else 'pth'}", how, make(seed=1).trunk.state_dict())
+    weights, read = named(path), weights_file.read
+
+    def replaced(*arguments):
+        found = read(*arguments)
+        saved(path, how, make(seed=2).trunk.state_dict())
+        return found
+
+    monkeypatch.setattr(weights_file, "read", replaced)
+    assert tensors_equal(make(weights=weights).trunk, make(seed=1).trunk)
 
 
 def test_the_weights_of_an_artifact_are_weights_too(tmp_path):
     spec = classifier.classifier_spec("resnet10", {}, "linear", {}, 3, (0.5,) * 3, (0.25,) * 3)
     model = classifier.build(spec, seed=1)
     artifacts.write_weights(tmp_path / "weights.safetensors", model)
-    assert tensors_equal(make(weights=str(tmp_path / "weights.safetensors")).trunk, model.backbone.trunk)
+    assert tensors_equal(make(weights=named(tmp_path / "weights.safetensors")).trunk, model.backbone.trunk)
 
 
 def test_an_artifact_does_not_need_the_file_that_training_began_with(tmp_path):
     path = saved(tmp_path / "begin.pth", "plain", make(seed=1).trunk.state_dict())
-    options = {"weights": str(path), "trainable": "last_block", "projection": None}
+    options = {"weights": named(path), "trainable": "last_block", "projection": None}
     spec = classifier.classifier_spec("resnet10", options, "linear", {}, 3, (0.5,) * 3, (0.25,) * 3)
     model = classifier.build(spec, seed=0)
     import numpy as np
@@ -191,7 +226,7 @@ class Evil:
 @pytest.mark.parametrize(
     "how, told",
     [
-        ("missing", "is missing; expected torchvision, or a file"),
+        ("missing", "cannot be read .*; expected torchvision, or a file"),
         ("code", "holds other things than tensors, or is damaged"),
         ("noise", "holds other things than tensors, or is damaged"),
         ("noise.safetensors", "is not a safetensors file"),
@@ -214,7 +249,7 @@ def test_weights_that_cannot_be_had_are_told(tmp_path, capsys, how, told):
     elif how != "missing":
         path.write_bytes(b"no weights at all")
     with pytest.raises(ValueError, match=told):
-        make(weights=str(path))
+        make(weights=named(path) if path.exists() else str(path))
     assert "unpickled" not in capsys.readouterr().out
 
 

@@ -1,5 +1,7 @@
 """Crop, flip, the AutoAugment policy found on CIFAR-10, and Cutout: the strong CIFAR augmentation of BALMS and DRO-LT."""
 
+from functools import cache
+
 import torch
 
 from lt.image_ops import cutout as cut_out
@@ -58,16 +60,17 @@ def make(image_size: int, *, padding: Index | None = None, fill: Index = 128, cu
         raise ValueError(f"autoaugment_cutout.fill: got {fill}, expected a byte, 0 to 255")
     pad = image_size // 8 if padding is None else padding
     hole = image_size // 2 if cutout is None else cutout
-    operation, probability, strength = _policy(image_size)
+    policies = _policy(image_size)
+    policies_on = cache(lambda where: [part.to(where) for part in policies])
 
     def augment(images: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        where = images.device
+        operation, probability, strength = policies_on(images.device)
         placed, policy, square = uniform(keys, 3), uniform(keys, 5, stream=1), uniform(keys, 2, stream=2)
         images = random_flip(random_crop(images, placed[:, :2], pad), placed[:, 2])
         pair = (policy[:, 0] * len(POLICY)).long()
-        drawn = torch.where(policy[:, 1:3] < probability.to(where)[pair], operation.to(where)[pair], 0)
+        drawn = torch.where(policy[:, 1:3] < probability[pair], operation[pair], 0)
         # The second of the last axis is for positive signs; unsigned operations have the same strength in both.
-        signed = strength.to(where)[pair].gather(2, (policy[:, 3:5] >= 0.5).long().unsqueeze(2)).squeeze(2)
+        signed = strength[pair].gather(2, (policy[:, 3:5] >= 0.5).long().unsqueeze(2)).squeeze(2)
         pixels = (images * 255).round()
         for slot in range(2):
             pixels = apply(pixels, drawn[:, slot], signed[:, slot], fill)

@@ -1,5 +1,7 @@
 """Crop, flip, and random operations of one strength: RandAugment, with Cutout as an option."""
 
+from functools import cache
+
 import torch
 
 from lt.image_ops import cutout as cut_out
@@ -41,21 +43,22 @@ def make(
         raise ValueError(f"randaugment.fill: got {fill}, expected a byte, 0 to 255")
     pad = image_size // 8 if padding is None else padding
     hole = image_size // 2 if cutout is None else cutout
-    operation = torch.tensor([NAMES.index(name) for name in DRAWN])
-    strength = torch.stack([strengths(name, bins, image_size)[magnitude] for name in DRAWN])
-    signed = torch.tensor([name in SIGNED for name in DRAWN])
+    operations = torch.tensor([NAMES.index(name) for name in DRAWN])
+    levels = torch.stack([strengths(name, bins, image_size)[magnitude] for name in DRAWN])
+    directed = torch.tensor([name in SIGNED for name in DRAWN])
+    tables_on = cache(lambda where: [table.to(where) for table in (operations, levels, directed)])
 
     def augment(images: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        where = images.device
+        operation, strength, signed = tables_on(images.device)
         placed, square = uniform(keys, 3), uniform(keys, 2, stream=2)
         draws = uniform(keys, 2 * num_ops, stream=1).view(len(keys), num_ops, 2)
         images = random_flip(random_crop(images, placed[:, :2], pad), placed[:, 2])
         chosen = (draws[:, :, 0] * len(DRAWN)).long()
-        negative = signed.to(where)[chosen] & (draws[:, :, 1] < 0.5)
-        amount = strength.to(where)[chosen] * (1 - 2 * negative.double())
+        negative = signed[chosen] & (draws[:, :, 1] < 0.5)
+        amount = strength[chosen] * (1 - 2 * negative.double())
         pixels = (images * 255).round()
         for slot in range(num_ops):
-            pixels = apply(pixels, operation.to(where)[chosen[:, slot]], amount[:, slot], fill)
+            pixels = apply(pixels, operation[chosen[:, slot]], amount[:, slot], fill)
         return cut_out(pixels / 255, square, hole)
 
     return augment

@@ -1,5 +1,6 @@
 """Remix: mixup whose label leans to the rarer of the two classes."""
 
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -29,12 +30,12 @@ def make(
     if kappa < 1:
         raise ValueError(f"remix.kappa: got {kappa}, expected at least 1: a ratio of the larger to the smaller class")
     prior(counts)  # refuses empty classes
-    class_counts = torch.as_tensor(np.asarray(counts), dtype=torch.float64)
+    counts_on = cache(lambda where: torch.as_tensor(np.asarray(counts), dtype=torch.float64, device=where))
 
     def mix(images: torch.Tensor, target: torch.Tensor, epoch: int, generator: torch.Generator) -> Mixed:
         partner = torch.randperm(len(target), generator=generator, device=images.device)
         lam = factors(alpha, len(target), lam_per, generator)
-        own = class_counts.to(target.device)[target]
+        own = counts_on(target.device)[target]
         label = label_factor(own, own[partner], lam, kappa, tau)
         return Mixed(blend(images, partner, lam), target, target[partner], label.to(images.dtype))
 

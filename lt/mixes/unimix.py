@@ -1,5 +1,6 @@
 """UniMix: mixup whose partners and factors lean to the rare classes."""
 
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -40,12 +41,12 @@ def make(
     if alpha == 0:
         raise ValueError("unimix.alpha: got 0, expected 0 < alpha <= 1")
     prior(counts)  # refuses empty classes
-    class_counts = torch.as_tensor(np.asarray(counts), dtype=torch.float64)
+    counts_on = cache(lambda where: torch.as_tensor(np.asarray(counts), dtype=torch.float64, device=where))
 
     def mix(images: torch.Tensor, target: torch.Tensor, epoch: int, generator: torch.Generator) -> Mixed:
         if stop_epoch is not None and epoch >= stop_epoch:
             return unmixed(images, target)
-        own = class_counts.to(target.device)[target]
+        own = counts_on(target.device)[target]
         probs = partner_probs(own, tau)
         if rng == "torch":
             partner = categorical(probs, generator)

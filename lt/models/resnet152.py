@@ -13,7 +13,7 @@ def make(
 ) -> nn.Module:
     """Bottleneck blocks 3, 8, 36, 3; 58,143,808 parameters: images (B, 3, H, W) -> features (B, 2048), none negative.
 
-    weights: None; torchvision, its ImageNet weights; a file, see lt.pretrained.load
+    weights: None; torchvision, its ImageNet weights; a file and its hash, see lt.pretrained.load
     trainable: all; last_block: the fourth stage and what follows; head: only what follows the trunk
     projection: width of a further linear layer with ReLU; None for none
     raises ValueError where the weights cannot be had or do not fit

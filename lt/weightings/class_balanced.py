@@ -1,5 +1,6 @@
 """Class weights by the effective number of images, from a given epoch on: class-balanced weighting, deferred or not."""
 
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -16,12 +17,14 @@ class ClassBalanced:
 
     def __init__(self, counts: np.ndarray, beta: float, start_epoch: int, normalize: str):
         self.class_weights = effective_number_weights(counts, beta)
+        self.weights_on = cache(lambda where, dtype: torch.as_tensor(self.class_weights, dtype=dtype, device=where))
         self.start_epoch, self.normalize = start_epoch, normalize
 
     def __call__(self, step: Step) -> torch.Tensor:
         if step.epoch < self.start_epoch:
             return torch.ones_like(step.losses())
-        weights = torch.from_numpy(self.class_weights).to(step.losses())[step.target]
+        losses = step.losses()
+        weights = self.weights_on(losses.device, losses.dtype)[step.target]
         return weights / mean(weights) if self.normalize == "batch" else weights
 
 

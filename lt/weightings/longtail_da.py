@@ -1,6 +1,7 @@
 """Longtail_DA: class-balanced weights plus a weight per example, learned batch by batch from a class-balanced development set."""
 
 import warnings
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -67,6 +68,7 @@ class LongtailDA(nn.Module):
     ):
         super().__init__()
         self.class_weights, self.start_epoch, self.dev = class_weights, start_epoch, dev
+        self.weights_on = cache(lambda where, dtype: torch.as_tensor(self.class_weights, dtype=dtype, device=where))
         self.inner_lr, self.eps_lr, self.reduction = inner_lr, eps_lr, reduction
         self.clip_min, self.normalize, self.dev_batch_size = clip_min, normalize, dev_batch_size
         self.register_buffer("ratio_sum", torch.zeros((), dtype=torch.float64))
@@ -75,7 +77,7 @@ class LongtailDA(nn.Module):
     def forward(self, step: Step) -> torch.Tensor:
         if step.epoch < self.start_epoch:
             return torch.ones_like(step.losses())
-        weights = torch.from_numpy(self.class_weights).to(step.images)[step.target]
+        weights = self.weights_on(step.images.device, step.images.dtype)[step.target]
         if self.eps_lr == 0:
             return corrected(weights, torch.zeros_like(weights), self.clip_min, self.normalize)
         scale = 1.0 if self.reduction == "sum" else 1 / distributed.rows(weights)
