@@ -76,6 +76,13 @@ def classifier_spec(model: str, model_options: dict, head: str, head_options: di
     }
 
 
+def without_weights(spec: dict[str, Any]) -> dict[str, Any]:
+    """The specification of a classifier whose weights are going to be replaced: those it began with are not looked for."""
+    if not spec["model"]["options"].get("weights"):
+        return spec
+    return spec | {"model": spec["model"] | {"options": spec["model"]["options"] | {"weights": None}}}
+
+
 def build(spec: dict[str, Any], seed: int) -> Classifier:
     """A freshly initialised classifier; the same weights for the same seed, whatever was drawn before."""
     with torch.random.fork_rng():
@@ -106,10 +113,7 @@ def write_classifier(folder: Path, classifier: Classifier, spec: dict[str, Any],
 def read_classifier(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     """The classifier of a base or distill artifact, on the CPU, in evaluation mode, and its row.json."""
     row = artifacts.read_json(folder / "row.json")
-    spec = row["classifier"]
-    if spec["model"]["options"].get("weights"):  # are those of the artifact; what training began with may be gone
-        spec = spec | {"model": spec["model"] | {"options": spec["model"]["options"] | {"weights": None}}}
-    classifier = build(spec, seed=0)
+    classifier = build(without_weights(row["classifier"]), seed=0)
     artifacts.read_weights(folder / "weights.safetensors", classifier)
     return classifier.eval(), row
 

@@ -142,9 +142,12 @@ def train_student(
 ) -> Trained:
     """Trains the xERM student, the full network, on the teacher's two views of each augmented batch; test: lt.base.tester."""
     where, class_counts, options = part.images.device, part.subset.counts, settings.teachers[name]
-    student = classifier.build(specification(settings, part), seed).to(where)
+    spec = specification(settings, part)
     if options.student == "warm":
+        student = classifier.build(classifier.without_weights(spec), seed).to(where)
         student.load_state_dict(teacher.base.state_dict())
+    else:
+        student = classifier.build(spec, seed).to(where)
     loss = plugin(settings, "losses", settings.loss, class_counts).to(where) if options.student_loss == "base" else None
     state = resume.State(f"distill-{name}-{seed}", state_parts(
         settings, part, seed, settings.distill, ("dataset", "model", "head", "loss", "augment")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import jpeg_tree
 from lt import command, resume
 from tests.conftest import ROOT, Project
 
@@ -23,7 +24,8 @@ SETTINGS = {
     "distill.epochs": 2, "distill.warmup_epochs": 0,
 }
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["torch", "stages.base", "stages.distill", "stages.features", "stages.retrain", "stages.subsample"])
+STAGES = ("base", "distill", "features", "index", "retrain", "subsample")
+FORKS.set_forkserver_preload(["torch", *(f"stages.{stage}" for stage in STAGES)])
 CONTENT = {
     "model": {"weight": torch.arange(1000.0)}, "optimizer": {}, "epoch": 3, "step": 2, "log": [{"epoch": 1, "loss": 0.1 + 0.2}],
 }
@@ -245,6 +247,43 @@ def test_streamed_images_give_the_same_bytes_also_after_kills(whole, scratch, ba
     scratch.run("features", "--seed", "0", environment=streamed)
     for stage in ("base", "features"):
         assert scratch.artifact(stage) == whole.artifact(stage)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A project whose images are JPEG files in lists, one of them corrupt, with a base model trained from memory."""
+    folder = tmp_path_factory.mktemp("photographs")
+    sizes = jpeg_tree.Sizes(classes=3, train=60, imbalance=4, val_per_class=2, test_per_class=3)
+    jpeg_tree.write(folder / "data/listfile", sizes, corrupt=1)
+    shutil.copy(ROOT / "params.yaml", folder)
+    Project(folder).set(SETTINGS | {
+        "dataset": "listfile", "imbalance": 4.0, "augment": "resized_crop", "augments.resized_crop.size": 12,
+        "datasets.listfile.image_size": 16, "datasets.listfile.packed": False, "datasets.listfile.max_corrupt": 0.05,
+        "subset.profile": "none",
+    })
+    scratch = Scratch(folder)
+    for stage in (["index", "listfile"], ["subsample"], ["base", "--seed", "0"]):
+        assert "are streamed" not in scratch.run(*stage, save_every_s=1e9)
+    return scratch
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_streamed_photographs_give_the_same_bytes_after_kills_within_an_epoch(photographs, tmp_path, packed):
+    folder = tmp_path / "project"
+    shutil.copytree(photographs.folder, folder)
+    shutil.rmtree(folder / "artifacts/base")
+    scratch, streamed, base = Scratch(folder), {"LT_IN_MEMORY_MIB": "0"}, ("base", "--seed", "0")
+    Project(folder).set({"datasets.listfile.packed": packed})
+    scratch.run("subsample")
+    for saves in (2, 3):  # of three or four batches in an epoch
+        process = scratch.start(*base, environment=streamed)
+        scratch.wait_for_saves(saves, process)
+        scratch.kill(process)
+        assert not scratch.artifact("base") and scratch.states()
+    told = scratch.run(*base, save_every_s=1e9, environment=streamed)
+    assert "are streamed" in told and "continues in epoch" in told and "max_corrupt" in told
+    assert scratch.artifact("base") == photographs.artifact("base")
+    assert (folder / "data/.packed").is_dir() == packed
 
 
 def test_a_kill_inside_a_state_write_keeps_the_state_before_it(whole, scratch, base):
