@@ -66,7 +66,7 @@ def ours(images: torch.Tensor, labels: torch.Tensor, augment: str, where: torch.
         warmup_from=1.0, milestones=[], gamma=0.1, compile="on" if engine.execution.can_compile() else "off", precision=precision,
     )
     run = engine.Run(
-        sizes.resnet32().to(where), engine.Supervised(ce.make(counts)), images.to(where), labels.to(where),
+        sizes.resnet32().to(where), engine.Supervised(ce.make(counts).to(where)), images.to(where), labels.to(where),
         instance.make(labels.numpy(), counts, BATCH), load("augments", augment)(32),
         no_mix.make(counts), no_weighting.make(counts), schedule, 0, "ours",
     )

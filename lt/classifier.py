@@ -85,7 +85,7 @@ def without_weights(spec: dict[str, Any]) -> dict[str, Any]:
 
 def build(spec: dict[str, Any], seed: int) -> Classifier:
     """A freshly initialised classifier; the same weights for the same seed, whatever was drawn before."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(keys.derive(seed, "init"))
         backbone = load("models", spec["model"]["name"])(**spec["model"]["options"])
     experts = getattr(backbone, "num_experts", 1)
@@ -96,7 +96,7 @@ def build(spec: dict[str, Any], seed: int) -> Classifier:
 def build_head(spec: dict[str, Any], seed: int) -> nn.Module:
     """A freshly initialised head that remembers its spec: name, options, feature_dim, num_classes, num_experts."""
     make = load("heads", spec["name"])
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         heads = [make(spec["feature_dim"], spec["num_classes"], **spec["options"]) for _ in range(spec["num_experts"])]
     head = heads[0] if spec["num_experts"] == 1 else ExpertHeads(heads)

@@ -40,9 +40,14 @@ def share(examples: int) -> slice:
 
 @contextmanager
 def _together():
-    """Around a call that all processes make; where it fails, another one is gone, and this one ends as well."""
+    """Around a call that all processes make; where it fails, another one is gone, and this one ends as well.
+
+    On GPUs a call may hang instead, until whoever started the processes ends them, as lt/launch.py does.
+    """
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         print(f"process {rank()} has lost another one: {error}", file=sys.stderr)
         sys.exit(LOST)
@@ -67,7 +72,7 @@ def mean(values: torch.Tensor) -> torch.Tensor:
     """Mean of a vector (B,) over the rows of all processes, without gradient where there are several."""
     if count() == 1:
         return values.mean()
-    added, number = total(torch.stack([values.sum(), values.new_tensor(len(values))]))
+    added, number = total(torch.stack([values.sum(), values.new_full((), len(values))]))
     return added / number
 
 

@@ -134,7 +134,7 @@ def _train_epoch(run: Run, epoch: int, first_step: int, losses: list, stop: resu
 
 
 def _train_step(run: Run, epoch: int, step: int, lr: float, batch: torch.Tensor, start: int) -> torch.Tensor:
-    """One SGD step; returns (mean loss, number of right predictions, size) as a tensor: nothing waits for the device.
+    """One SGD step; returns (mean loss, number of right predictions, size) as a tensor: nothing here waits for the device.
 
     With several processes each returns its summands of the three.
     """
@@ -164,7 +164,8 @@ def _mixed_share(run: Run, epoch: int, batch: torch.Tensor, start: int, generato
     positions = torch.arange(start, start + size, device=run.labels.device)
     batch, positions = batch[own], positions[own]
     images = augmented(run.images[batch], run.augment, keys.derive(run.seed, "augment", epoch), positions)
-    mixed = run.mix(images, run.labels[batch], epoch, generator)
+    labels = run.labels[batch.to(run.labels.device, non_blocking=True)]
+    mixed = run.mix(images, labels, epoch, generator)
     share = distributed.share(size)
     if own == share:
         return mixed

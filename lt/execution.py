@@ -55,8 +55,9 @@ def precision_of(schedule: Schedule, device: torch.device) -> str:
 
 
 class Forward:
-    """images (B, 3, H, W) in [0, 1] -> features and logits of `model`, in the model's precision even where bf16 was used inside.
+    """images (B, 3, H, W) in [0, 1] -> features and logits of `model`, in the model's precision.
 
+    With bf16 the backbone computes in it; the head does not, whose logits are too large for the few digits of bf16.
     Only full batches run compiled: an epoch's last, smaller one would be compiled anew, or make all later ones slower.
     On a GPU the compiled pass is replayed as a CUDA graph.
     """
@@ -69,7 +70,9 @@ class Forward:
         self.replayed = compiled and self.device.type == "cuda"
 
         def eager(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            features = model.features(images)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                features = model.features(images)
+            features = features.float() if self.bf16 else features
             return features, model.head(features)
 
         self.eager = self.full = eager
@@ -80,11 +83,10 @@ class Forward:
         if self.replayed:
             torch.compiler.cudagraph_mark_step_begin()
         run = self.full if len(images) == self.batch_size else self.eager
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            features, logits = run(images)
+        features, logits = run(images)
         if self.replayed:  # the next replay of the graph overwrites what this one returned
             features, logits = features.clone(), logits.clone()
-        return (features.float(), logits.float()) if self.bf16 else (features, logits)
+        return features, logits
 
 
 def told(schedule: Schedule, images: torch.Tensor) -> str:

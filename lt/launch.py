@@ -78,7 +78,8 @@ def _run_all(count: int) -> str | int:
             for rank in range(count):
                 ranks.append(_start_rank(rank, environment, errors[rank]))
             stopped = _wait(ranks, got)
-        return _outcome([process.returncode for process in ranks], errors, stopped)
+            codes = [process.poll() for process in ranks]
+        return _outcome(codes, errors, stopped)
 
 
 def _environment(count: int) -> dict[str, str]:
@@ -145,12 +146,12 @@ def _wait(ranks: list[subprocess.Popen], got: list[int]) -> bool:
     return bool(got)
 
 
-def _outcome(codes: list[int], errors: list[Path], stopped: bool) -> str | int:
+def _outcome(codes: list[int | None], errors: list[Path], stopped: bool) -> str | int:
     """0 if all succeeded. Else process 0 has told its own error; of the others the first is told that was killed, or did not just
-    follow."""
-    if not any(codes):
+    follow. codes: None for a process that had to be killed after another one had failed"""
+    if not any(code != 0 for code in codes):
         return 0
-    follow = 0, distributed.LOST, -signal.SIGTERM, -signal.SIGABRT  # gloo may abort where its last word is an exit
+    follow = 0, None, distributed.LOST, -signal.SIGTERM, -signal.SIGABRT  # gloo may abort where its last word is an exit
     own = [rank for rank, code in enumerate(codes) if code not in follow]
     killed = [rank for rank in own if codes[rank] < 0]
     if codes[0] == 1 and (stopped or not killed):

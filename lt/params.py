@@ -224,6 +224,8 @@ def _cross_mistakes(settings: Settings) -> list[str]:
             found.append(f"{kind}.{name}.start_epoch: got {start}, expected less than train.epochs ({settings.train.epochs})")
     if settings.weighting == "longtail_da" and settings.mix != "none":
         found.append(f"mix: got {settings.mix!r}, expected 'none' with weighting longtail_da, which weights single examples")
+    if settings.weighting == "longtail_da" and settings.train.sync_batchnorm:
+        found.append("train.sync_batchnorm: got true, expected false with weighting longtail_da: it has no forward-mode derivative")
     for name, options in settings.methods.items():
         has_val = settings.subset.val_fraction or (settings.datasets.get(settings.dataset) or {}).get("val_list")
         if (options or {}).get("meta_set") == "val" and not has_val:

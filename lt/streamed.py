@@ -44,11 +44,12 @@ def _limit(where: torch.device) -> float:
         if not text.isdecimal():
             raise ValueError(f"LT_IN_MEMORY_MIB: got {text!r}, expected a whole number of MiB")
         return float(text) * 2**20
-    if where.type == "cuda":
-        return SHARE_OF_MEMORY * torch.cuda.mem_get_info(where)[1]
+    limit = SHARE_OF_MEMORY * 2**34  # of 16 GiB, where the system does not tell
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return SHARE_OF_MEMORY * 2**34  # 16 GiB, where the system does not tell
+        limit = SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if where.type == "cuda":  # on their way to a GPU they are in this memory as well
+        limit = min(limit, SHARE_OF_MEMORY * torch.cuda.mem_get_info(where)[1])
+    return limit
 
 
 class Streamed:

@@ -77,3 +77,17 @@ def test_compiled_training_computes_the_same_and_resumes_to_the_same_bytes(state
         engine.train(make_run(state, compile="on"))
     engine.train(resumed)
     assert result(resumed) == result(whole)
+
+
+def test_with_bf16_the_backbone_computes_in_it_and_the_head_does_not():
+    run = make_run()
+    run.model.eval()
+    forward = execution.Forward(run.model, run.schedule, run.images)
+    forward.bf16 = True  # which a GPU alone is given
+    batch = run.images[:8].float() / 255
+    features, logits = forward(batch)
+    assert features.dtype == logits.dtype == torch.float32
+    whole = run.model.features(batch)
+    assert not torch.equal(features, whole)
+    torch.testing.assert_close(features, whole, rtol=0.02, atol=0.02)
+    assert torch.equal(logits, run.model.head(features))

@@ -54,6 +54,10 @@ def test_unset_or_empty_means_one_process(monkeypatch):
         ([-6, -9], False, "process 1 of 2 was ended by SIGKILL"),
         ([-6, 0], False, "process 0 of 2 was ended by SIGABRT"),
         ([-9, 3], False, "process 0 of 2 was ended by SIGKILL"),
+        ([None, 1], False, "process 1 of 2 failed with exit code 1; nothing was written\nout of memory"),  # 0 hung, and was killed
+        ([None, 3], False, "process 1 of 2 failed with exit code 3"),
+        ([1, None], False, None),
+        ([None, None], True, "stopped; run the same command to continue"),
         ([-15, -15], True, "stopped; run the same command to continue"),
         ([-15, 0], False, "process 0 of 2 was ended by SIGTERM"),
     ],

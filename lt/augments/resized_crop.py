@@ -55,21 +55,20 @@ def scaled(
     images: torch.Tensor, left: torch.Tensor, top: torch.Tensor, width: torch.Tensor, height: torch.Tensor, size: int
 ) -> torch.Tensor:
     """Windows, each (B,) in shares of the image's side, scaled to (B, C, size, size)."""
-    zero = torch.zeros_like(left)
-    # From the window's coordinates to those of the image, both -1 to 1.
-    across = torch.stack([width, zero, 2 * left + width - 1], dim=1)
-    down = torch.stack([zero, height, 2 * top + height - 1], dim=1)
-    grid = F.affine_grid(torch.stack([across, down], dim=1), [len(images), images.shape[1], size, size], align_corners=False)
+    middles = (2 * torch.arange(size, device=images.device) + 1) / size - 1  # of the result's pixels, from -1 to 1
+    # In the image's coordinates, -1 to 1 as well; not by F.affine_grid, a matrix product, which a GPU may round to TF32.
+    x = width[:, None] * middles + (2 * left + width - 1)[:, None]
+    y = height[:, None] * middles + (2 * top + height - 1)[:, None]
+    grid = torch.stack([x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], dim=3)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False).clamp(0, 1)
 
 
 def jittered(images: torch.Tensor, order: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """Brightness, contrast and saturation times factors (B, 3), in the order (B, 3) of their numbers 0, 1, 2."""
-    weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
     for slot in range(3):
         which = order[:, slot].view(-1, 1, 1, 1)
         factor = factors.gather(1, order[:, slot : slot + 1]).view(-1, 1, 1, 1)
-        grey = (images * weights).sum(1, keepdim=True)
+        grey = sum(weight * images[:, channel : channel + 1] for channel, weight in enumerate(LUMA))
         middle = torch.where(which == 1, grey.mean((2, 3), keepdim=True), grey)  # contrast: its mean; saturation: itself
         ground = torch.where(which == 0, torch.zeros_like(middle), middle)
         images = (ground + factor * (images - ground)).clamp(0, 1)
