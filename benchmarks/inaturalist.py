@@ -50,7 +50,7 @@ def counts(fraction: int) -> np.ndarray:
 
 def write(folder: Path, each: np.ndarray) -> None:
     """The lists train.txt and test.txt, counts.npy, and logits.npy (N_test, C), the label's above the others."""
-    parts = {"train": np.repeat(np.arange(len(each)), each), "test": test_labels(len(each))}
+    parts = {"train": np.repeat(np.arange(len(each)), each), "test": tested_labels(len(each))}
     for part, labels in parts.items():
         with open(folder / f"{part}.txt", "w") as file:
             file.writelines(f"{part}/{label:04d}/{i:032x}.jpg {label}\n" for i, label in enumerate(labels.tolist()))
@@ -63,7 +63,7 @@ def write(folder: Path, each: np.ndarray) -> None:
     logits.flush()
 
 
-def test_labels(num_classes: int) -> np.ndarray:
+def tested_labels(num_classes: int) -> np.ndarray:
     """(N_test,), TEST_PER_CLASS of each class."""
     return np.repeat(np.arange(num_classes), TEST_PER_CLASS)
 
@@ -83,9 +83,7 @@ def subsample(folder: Path) -> tuple[Callable, Callable]:
 
     def ours() -> None:
         train, test = (listfile.open_split(folder, part, images=str(folder), **lists) for part in ("train", "test"))
-        drawn = subset.make(
-            "inat18", train, test, kind="none", imbalance=1.0, seed=0, val_fraction=0.0, raw_sha256="",
-        )
+        drawn = subset.make("listfile", train, test, kind="none", imbalance=1.0, seed=0, val_fraction=0.0, raw_sha256="")
         subset.write_subset(folder, drawn)
 
     return ours, lambda: [Path(file).read_text(encoding="utf-8").splitlines() for file in lists.values()]
@@ -94,10 +92,11 @@ def subsample(folder: Path) -> tuple[Callable, Callable]:
 def evaluation(folder: Path) -> tuple[Callable, Callable]:
     """All metrics of one row and seed, from the file of its logits; one pass of log softmax."""
     logits, each = artifacts.read_array(folder / "logits.npy", dtype="float", mmap=True), np.load(folder / "counts.npy")
-    labels = test_labels(len(each))
-    return lambda: evaluate(logits, labels, each, each / each.sum(), BINS), lambda: [
-        log_softmax(scores).max() for _, scores in blocks(logits)
-    ]
+    labels = tested_labels(len(each))
+    return (
+        lambda: evaluate(logits, labels, each, each / each.sum(), BINS),
+        lambda: [log_softmax(scores).max() for _, scores in blocks(logits)],
+    )
 
 
 def sampler(folder: Path, name: str) -> tuple[Callable, Callable]:

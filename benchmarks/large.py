@@ -90,7 +90,8 @@ def recipe_row(quick: bool) -> Row:
         inputs = dataclasses.replace(sizes.inputs(np.load(path, mmap_mode="r"), None, each), val=val, val_labels=val_labels)
         once_s, step_s = start_and_step("balms", inputs, 2 if quick else RECIPE_TIMED, options)
     whole, products = (once_s + (steps - 1) * step_s) / 60, steps * RECIPE_PRODUCTS * product(RECIPE_DIM, num_classes) / 60
-    return Row(f"balms, ImageNet-LT recipe, {steps} steps, against their matrix products", whole, products, "min", whole / products)
+    pair = f"balms, ImageNet-LT recipe, {steps} steps, against their matrix products"
+    return Row(pair, whole, products, "min", whole / products)
 
 
 if __name__ == "__main__":

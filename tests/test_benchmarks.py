@@ -5,13 +5,18 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from benchmarks import digits, large, look_ahead, sizes, training, views
+from benchmarks import (
+    __main__, apart, cache, digits, images, inaturalist, large, lists, look_ahead, sizes, training, views,
+)
 from benchmarks.timing import Row, medians, peak_mib, status_kib, table
-from lt import engine, keys
+from lt import engine, keys, recipes
 from lt.augments import crop
+from lt.decode import ImageFiles
 from lt.features import apply_head
 from lt.retraining import FeatureBank
+from lt.subset import read_subset
 
 
 def test_a_row_below_its_bar_is_marked():
@@ -78,14 +83,104 @@ def test_a_head_is_trained_from_the_file(method, tmp_path):
     assert found["product_s"] > 0 and (found["mib"] > 50 or found["mib"] != found["mib"])
 
 
+def test_the_whole_recipe_is_what_its_file_says():
+    options = dict(recipes.find(large.RECIPE).overrides)["methods"]["balms"]
+    assert options["batch_size"] == large.BATCH and options["meta_batch_size"] == 2 * large.BATCH  # what RECIPE_PRODUCTS counts
+    row = large.recipe_row(quick=True)
+    assert f"{options['steps']} steps" in row.pair and row.unit == "min" and row.ours > 0 and row.other > 0
+
+
+def test_features_of_several_views_are_written(tmp_path):
+    large.write_features(tmp_path / "views.npy", 5000, views=3, feature_dim=4, dtype="float32")
+    stored = np.load(tmp_path / "views.npy")
+    assert stored.shape == (3, 5000, 4) and stored.dtype == np.float32 and stored[2].std() > 0.9
+
+
 def test_the_greatest_private_memory_is_seen():
     held = torch.ones(60 * 2**18)
-    with large.Peak() as peak:
-        time.sleep(2 * large.EVERY_S)
+    with apart.Peak() as peak:
+        time.sleep(2 * apart.EVERY_S)
         del held
-        time.sleep(2 * large.EVERY_S)
+        time.sleep(2 * apart.EVERY_S)
     if peak.kib == peak.kib:  # NaN where it cannot be measured
         assert peak.kib - status_kib("RssAnon") > 40 * 1024
+
+
+def test_photographs_are_as_large_as_those_of_imagenet(tmp_path):
+    files = images.write_photographs(tmp_path, 4)
+    found = ImageFiles(files, 32).read(np.arange(4))
+    assert np.abs(np.diff(found.astype(int), axis=0)).mean() > 5  # they differ
+    for file, size in zip(files, [(375, 500), (500, 375)]):
+        with Image.open(file) as opened:
+            assert opened.size == size
+    assert all(70e3 < file.stat().st_size < 150e3 for file in files)
+
+
+def test_both_ways_augment_the_same_files(tmp_path):
+    files = images.write_photographs(tmp_path, 2)
+    for batches in (images.ours(files), images.plain(files)):
+        (batch,) = batches
+        assert batch.shape == (2, 3, 224, 224) and batch.dtype == torch.float32
+        assert 0 <= batch.min() < 0.3 and 0.7 < batch.max() <= 1
+
+
+def test_threads_are_given_back():
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError), images.one_thread():
+        assert torch.get_num_threads() == 1
+        1 / 0
+    assert torch.get_num_threads() == before
+
+
+def test_rates_of_few_photographs():
+    rows = images.rows(quick=True)
+    assert [row.unit for row in rows] == ["images/s"] * 3 and len({row.pair for row in rows}) == 3
+    assert all(row.ours > 0 and row.ratio == pytest.approx(row.ours / row.other) for row in rows)
+
+
+def test_a_cache_is_its_numbers_and_a_header():
+    rows = dict(zip(cache.SETS, cache.rows(quick=True)))
+    assert rows["ImageNet-LT"].other == pytest.approx(115_846 * 2048 * 2 / 2**20)
+    assert all((row.ours - row.other) * 2**20 == pytest.approx(128, abs=0.01) for row in rows.values())  # of .npy
+
+
+def test_lists_are_read_and_checked(tmp_path):
+    folder = tmp_path / "lists"
+    lists.write_lists(folder, 20_000)
+    lines = [(folder / f"{part}.txt").read_text().splitlines() for part in ("train", "test")]
+    assert list(map(len, lines)) == [19_000, 1000]
+    assert lines[1][0] == f"test/{19_000 % 8142:04d}/{19_000:032x}.jpg {19_000 % 8142}"
+    assert apart.measure_apart("benchmarks.lists", folder)["s"] > 0
+    with open(folder / "test.txt", "a") as file:
+        file.write(f"{lines[0][5]}\n")
+    with pytest.raises(ValueError, match="in train and in test"):
+        lists.measure(folder)
+
+
+def test_files_are_looked_at(tmp_path):
+    row = lists.files_row(tmp_path, 1500, 1)
+    assert row.ours > 0 and row.other > 0 and len(list(tmp_path.rglob("*.jpg"))) == 1500
+
+
+def test_the_counts_are_those_of_inaturalist():
+    each = inaturalist.counts(1)
+    assert len(each) == 8142 and abs(each.sum() - 437_513) < 100 and each.max() == 1000 and each.min() >= 1
+
+
+def test_jobs_of_inaturalist_run_on_small_lists(tmp_path):
+    each = np.array([400, 30, 5, 2])
+    inaturalist.write(tmp_path, each)
+    logits = np.load(tmp_path / "logits.npy")
+    assert logits.shape == (12, 4) and (logits.argmax(1) == inaturalist.tested_labels(4)).mean() > 0.8
+    for job in (*inaturalist.AGAINST, "class_aware", "progressive"):
+        found = inaturalist.measure(tmp_path, job)
+        assert found["ours_s"] > 0 and found["other_s"] > 0 and (found["mib"] > 50 or found["mib"] != found["mib"])
+    drawn = read_subset(tmp_path)
+    assert drawn.counts.tolist() == each.tolist() and len(drawn.test_labels) == 12
+
+
+def test_every_part_is_named():
+    assert all(part in __main__.__doc__.split() for part in __main__.PARTS)
 
 
 @pytest.mark.parametrize("augment", training.PLAIN)
