@@ -23,9 +23,10 @@ def decode(file: Path, image_size: int, crop: int | None = None) -> np.ndarray:
     Transparent parts become white, 16-bit grey is cut to 8 bits, and the EXIF orientation is honoured.
     crop: side of the centre that is kept; None for all
     """
-    with Image.open(file) as opened:
-        opened.draft("RGB", (2 * image_size, 2 * image_size))  # lets the JPEG decoder skip detail that the scaling would drop
-        image = ImageOps.exif_transpose(opened)
+    with Image.open(file) as image:
+        image.draft("RGB", (2 * image_size, 2 * image_size))  # lets the JPEG decoder skip detail that the scaling would drop
+        ImageOps.exif_transpose(image, in_place=True)  # which copies only what has to be turned
+        image.load()
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:

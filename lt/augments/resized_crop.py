@@ -60,7 +60,7 @@ def scaled(
     x = width[:, None] * middles + (2 * left + width - 1)[:, None]
     y = height[:, None] * middles + (2 * top + height - 1)[:, None]
     grid = torch.stack([x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], dim=3)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False).clamp(0, 1)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False).clamp_(0, 1)
 
 
 def jittered(images: torch.Tensor, order: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
@@ -68,8 +68,9 @@ def jittered(images: torch.Tensor, order: torch.Tensor, factors: torch.Tensor) -
     for slot in range(3):
         which = order[:, slot].view(-1, 1, 1, 1)
         factor = factors.gather(1, order[:, slot : slot + 1]).view(-1, 1, 1, 1)
-        grey = sum(weight * images[:, channel : channel + 1] for channel, weight in enumerate(LUMA))
+        red, green, blue = images.split(1, dim=1)
+        grey = (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
         middle = torch.where(which == 1, grey.mean((2, 3), keepdim=True), grey)  # contrast: its mean; saturation: itself
         ground = torch.where(which == 0, torch.zeros_like(middle), middle)
-        images = (ground + factor * (images - ground)).clamp(0, 1)
+        images = (images * factor).add_(ground.mul_(1 - factor)).clamp_(0, 1)
     return images
