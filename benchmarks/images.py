@@ -1,9 +1,10 @@
 """Photographs as files: decoding and augmentation against the usual loop, and packed images against files."""
 
 import itertools
+import json
 import sys
 import tempfile
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -12,9 +13,11 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
+from benchmarks.apart import measure_apart
 from benchmarks.timing import Row, medians
 from lt import keys
 from lt.augments import resized_crop
+from lt.command import keep_freed_memory
 from lt.data import Split
 from lt.decode import MEAN, STD, ImageFiles, decode
 from lt.engine import augmented
@@ -25,15 +28,45 @@ BATCH, STORED, SIZE, JITTER = 64, 256, 224, 0.4
 # As most images of ImageNet: files of about 100 kB.
 LONG_SIDE, SHORT_SIDE, QUALITY = 500, 375, 92
 CPU = torch.device("cpu")
+# What is measured, and its bar.
+JOBS = {
+    "decoding": ("decoding and augmentation on one core, against torchvision's transforms", None),
+    "augmentation": ("the same from a pack, whose images are decoded once, against torchvision's transforms on files", 1.0),
+    "packing": ("packing by one process, against decoding alone", None),
+    "epoch": ("an epoch of packed images, against the files", 1.0),
+}
 
 
 def rows(quick: bool) -> list[Row]:
-    """Images per second from files on one core; packing; an epoch of a pack and of files, which the system has in memory."""
+    """Images per second, each job in a process of its own; the files are in the system's memory."""
     repeats = 1 if quick else 3
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = write_photographs(folder, 16 if quick else 256)
-        return [decoding_row(files, repeats), packing_row(files, folder, repeats), epoch_row(files, folder, repeats)]
+        write_photographs(folder, 16 if quick else 256)
+        return [rates_row(pair, len(files_of(folder)), bar, job, folder, repeats) for job, (pair, bar) in JOBS.items()]
+
+
+def rates_row(pair: str, count: int, bar: float | None, job: str, folder: Path, repeats: int) -> Row:
+    """What a job gave, as images per second."""
+    measured = measure_apart("benchmarks.images", folder, job, repeats)
+    rates = count / measured["ours_s"], count / measured["other_s"]
+    return Row(pair, *rates, "images/s", rates[0] / rates[1], bar)
+
+
+def measure(folder: Path, job: str, repeats: int) -> dict[str, float]:
+    """ours_s, other_s: medians, for all photographs of the folder. Freed memory is kept, as in stages, for both ways."""
+    keep_freed_memory()
+    if job != "epoch":
+        torch.set_num_threads(1)
+    make = {"decoding": decoding, "augmentation": augmentation, "packing": packing, "epoch": epochs}[job]
+    with redirect_stdout(sys.stderr):
+        our_s, other_s = medians(repeats, *make(files_of(folder), folder))
+    return {"ours_s": our_s, "other_s": other_s}
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The photographs, in order."""
+    return sorted(folder.glob("*.jpg"))
 
 
 def write_photographs(folder: Path, count: int) -> list[Path]:
@@ -55,24 +88,20 @@ def photograph(width: int, height: int, random: np.random.Generator) -> Image.Im
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def decoding_row(files: list[Path], repeats: int) -> Row:
-    """From a file to an augmented image on one core: ours in batches, and image by image as a loader's worker does."""
-    with one_thread():
-        our_s, plain_s = medians(repeats, lambda: list(ours(files)), lambda: list(plain(files)))
-    rates = len(files) / our_s, len(files) / plain_s
-    pair = "decoding and augmentation on one core, against torchvision's transforms"
-    return Row(pair, *rates, "images/s", rates[0] / rates[1])
+def decoding(files: list[Path], folder: Path) -> tuple[Callable, Callable]:
+    """From a file to an augmented image: ours in batches, and image by image as a loader's worker does."""
+    return lambda: list(ours(files)), lambda: list(plain(files))
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Lets torch use one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def augmentation(files: list[Path], folder: Path) -> tuple[Callable, Callable]:
+    """From a pack to an augmented image, which is what a second epoch does, and what a loader's worker does in every epoch."""
+    images, augment = packed(files, folder), resized_crop.make(STORED, size=SIZE, jitter=JITTER)
+
+    def augment_all() -> None:
+        for index in torch.arange(len(files)).split(BATCH):
+            augmented(to_device(images.read(index.numpy()), CPU), augment, 0, index)
+
+    return augment_all, lambda: list(plain(files))
 
 
 def ours(files: list[Path]) -> Iterator[torch.Tensor]:
@@ -93,28 +122,24 @@ def plain(files: list[Path]) -> Iterator[torch.Tensor]:
         yield torch.stack([transform(Image.open(file).convert("RGB")) for file in files[start : start + BATCH]])
 
 
-def packing_row(files: list[Path], folder: Path, repeats: int) -> Row:
-    """Packing by one process, against decoding and nothing else."""
+def packing(files: list[Path], folder: Path) -> tuple[Callable, Callable]:
+    """Packing by one process, and decoding and nothing else."""
     source, numbers = ImageFiles(files, STORED), itertools.count()
-
-    def packing() -> None:
-        with redirect_stdout(sys.stderr):
-            pack(source, folder / f"pack-{next(numbers)}", {}, workers=1)
-
-    pack_s, decode_s = medians(repeats, packing, lambda: [decode(file, STORED) for file in files])
-    rates = len(files) / pack_s, len(files) / decode_s
-    return Row("packing by one process, against decoding alone", *rates, "images/s", rates[0] / rates[1])
+    return (
+        lambda: pack(source, folder / f"pack-{next(numbers)}", {}, workers=1), lambda: [decode(file, STORED) for file in files]
+    )
 
 
-def epoch_row(files: list[Path], folder: Path, repeats: int) -> Row:
+def packed(files: list[Path], folder: Path) -> PackedImages:
+    """The photographs' pack, made where it is not there yet."""
+    images = PackedImages(ImageFiles(files, STORED), folder, "photographs", "")
+    images.read(np.arange(1))
+    return images
+
+
+def epochs(files: list[Path], folder: Path) -> tuple[Callable, Callable]:
     """Shuffled batches of all images, read ahead and augmented on all cores as training does, from a pack and from the files."""
-    source = ImageFiles(files, STORED)
-    packed = PackedImages(source, folder, "photographs", "")
-    with redirect_stdout(sys.stderr):
-        packed.read(np.arange(1))  # packs them
-    packed_s, files_s = medians(repeats, epoch(packed), epoch(source))
-    rates = len(files) / packed_s, len(files) / files_s
-    return Row("an epoch of packed images, against the files", *rates, "images/s", rates[0] / rates[1], 1.0)
+    return epoch(packed(files, folder)), epoch(ImageFiles(files, STORED))
 
 
 def epoch(images: ImageFiles | PackedImages) -> Callable[[], None]:
@@ -129,3 +154,7 @@ def epoch(images: ImageFiles | PackedImages) -> Callable[[], None]:
             augmented(streamed[batch], augment, 0, batch)
 
     return run
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))))

@@ -124,18 +124,14 @@ def test_both_ways_augment_the_same_files(tmp_path):
         assert 0 <= batch.min() < 0.3 and 0.7 < batch.max() <= 1
 
 
-def test_threads_are_given_back():
-    before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), images.one_thread():
-        assert torch.get_num_threads() == 1
-        1 / 0
-    assert torch.get_num_threads() == before
-
-
-def test_rates_of_few_photographs():
-    rows = images.rows(quick=True)
-    assert [row.unit for row in rows] == ["images/s"] * 3 and len({row.pair for row in rows}) == 3
-    assert all(row.ours > 0 and row.ratio == pytest.approx(row.ours / row.other) for row in rows)
+def test_rates_of_few_photographs(tmp_path):
+    files = images.write_photographs(tmp_path, 4)
+    for make in (images.augmentation, images.packing, images.epochs):
+        for way in make(files, tmp_path):
+            way()
+    assert len(list(tmp_path.glob("pack-*"))) == 2 and len(images.files_of(tmp_path)) == 4
+    row = images.rates_row("decoding", 4, None, "decoding", tmp_path, 1)
+    assert row.unit == "images/s" and row.ours > 0 and row.ratio == pytest.approx(row.ours / row.other)
 
 
 def test_a_cache_is_its_numbers_and_a_header():
