@@ -101,7 +101,8 @@ def under_prior(logits: np.ndarray, labels: np.ndarray, logit_prior: np.ndarray,
 def curve(logits: np.ndarray, labels: np.ndarray, train_counts: np.ndarray, logit_prior: np.ndarray) -> list[dict]:
     """Accuracy under each distribution of `protocol`, in its order, exactly weighted and on LADE's nested subsets.
 
-    Each entry: name, images (size of the subset), and prior_unknown and prior_known with accuracy, se and subset_accuracy.
+    Each entry: name, images (size of the subset), and prior_unknown and prior_known with accuracy, se and subset_accuracy, which
+    is None where the subset has no image: too few are tested of the classes that would be in it.
     Prior known on the uniform distribution is the post-compensated softmax of logits that embody the training prior.
     """
     points = []
@@ -111,7 +112,7 @@ def curve(logits: np.ndarray, labels: np.ndarray, train_counts: np.ndarray, logi
         point = {"name": name, "images": int(inside.sum())}
         known = predict(logits, prior_shift(logit_prior, share))
         for kind, predicted in (("prior_unknown", unknown), ("prior_known", known)):
-            on_subset = float(np.mean(predicted[inside] == labels[inside]))
+            on_subset = float(np.mean(predicted[inside] == labels[inside])) if inside.any() else None
             point[kind] = {**_judged(predicted, labels, share), "subset_accuracy": on_subset}
         points.append(point)
     return points

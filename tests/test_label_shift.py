@@ -128,6 +128,18 @@ def test_curve_agrees_with_its_parts_and_the_subset_with_the_weighted_form():
         assert abs(point[kind]["subset_accuracy"] - point[kind]["accuracy"]) < 4 * point[kind]["se"]
 
 
+def test_a_subset_without_images_has_no_accuracy():
+    """Four of twelve classes are tested, with two images each, and none of them is among the frequent ones of `backward`."""
+    counts, labels = np.array([500] * 4 + [50] * 4 + [5] * 4), np.array([0, 0, 1, 1, 2, 2, 5, 5])
+    points = {point["name"]: point for point in curve(np.eye(12)[labels], labels, counts, prior(counts))}
+    empty = [point for point in points.values() if not point["images"]]
+    assert empty and "forward50" not in [point["name"] for point in empty]
+    for point in points.values():
+        found = point["prior_unknown"]["subset_accuracy"]
+        assert found == (1.0 if point["images"] else None)
+    json.dumps(list(points.values()), allow_nan=False)
+
+
 @pytest.mark.parametrize(
     "logit_prior, target, message",
     [
