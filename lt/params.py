@@ -244,6 +244,8 @@ def _cross_mistakes(settings: Settings) -> list[str]:
             found.append(f"{block}.milestones: got {schedule.milestones}, expected rising epochs")
         if schedule.schedule != "constant" and schedule.warmup_epochs >= schedule.epochs:
             found.append(f"{block}.warmup_epochs: got {schedule.warmup_epochs}, expected less than epochs ({schedule.epochs})")
+        if schedule.schedule == "cosine" and schedule.epochs == 1:
+            found.append(f"{block}.epochs: got 1, expected 2 or more with schedule cosine, whose last epoch has learning rate 0")
         if schedule.nesterov and not schedule.momentum:
             found.append(f"{block}.nesterov: needs momentum above 0")
     return found

@@ -64,6 +64,7 @@ def test_the_shipped_file_lists_every_option(kind):
         ({"weighting": "class_balanced", "weightings__class_balanced__start_epoch": 60}, ["weightings.class_balanced.start_epoch", "got 60"]),
         ({"loss": "ride", "losses__ride__start_epoch": 160}, ["losses.ride.start_epoch", "got 160", "train.epochs (60)"]),
         ({"loss": "ride", "head": "cosine", "losses__ride__scale": 16.0}, ["losses.ride.scale", "got 16.0", "(30.0)"]),
+        ({"train__epochs": 1, "train__warmup_epochs": 0}, ["train.epochs", "learning rate 0"]),
         ({"weighting": "longtail_da", "mix": "mixup"}, ["mix", "'mixup'"]),
         ({"weighting": "longtail_da", "train__sync_batchnorm": True}, ["train.sync_batchnorm", "forward-mode"]),
         ({"methods__balms__meta_set": "val"}, ["methods.balms.meta_set", "subset.val_fraction above 0"]),

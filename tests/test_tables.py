@@ -35,7 +35,8 @@ TINY = {
     "differs": ["digits are no photographs"],
     "overrides": {
         "dataset": "digits", "imbalance": 50, "model": "resnet8", "loss": "ce", "features": {"views": 2},
-        "train": {"epochs": 2, "warmup_epochs": 0}, "distill": {"epochs": 2, "warmup_epochs": 0},
+        "train": {"epochs": 2, "warmup_epochs": 0, "schedule": "step"},
+        "distill": {"epochs": 2, "warmup_epochs": 0, "schedule": "step"},
         "methods": {"pc": {}, "crt": {"steps": 20}}, "teachers": {"pc": TEACHER}, "report.row": "base",
     },
     "recipes": {
@@ -165,10 +166,16 @@ def tiny(folder: Path, name: str = "tiny_a") -> dict:
     ],
 )
 def test_a_schedule_at_a_budget(epochs, warmup, milestones, budget, wanted):
-    block = SHIPPED["train"] | {"epochs": epochs, "warmup_epochs": warmup, "milestones": milestones}
+    block = SHIPPED["train"] | {"schedule": "step", "epochs": epochs, "warmup_epochs": warmup, "milestones": milestones}
     cut = scale(SHIPPED | {"train": block, "distill": block}, budget)
     for name in ("train", "distill"):
         assert (cut[name]["epochs"], cut[name]["warmup_epochs"], cut[name]["milestones"]) == wanted
+
+
+def test_a_cosine_keeps_an_epoch_that_learns():
+    for epochs, left in ((200, 2), (1, 1)):
+        block = SHIPPED["train"] | {"schedule": "cosine", "epochs": epochs, "warmup_epochs": 0}
+        assert scale(SHIPPED | {"train": block}, 0.001)["train"]["epochs"] == left
 
 
 def test_a_tenth_of_the_plain_protocol_changes_trainings_of_the_backbone_alone():

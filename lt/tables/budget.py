@@ -15,7 +15,7 @@ def scale(content: dict[str, Any], budget: float) -> dict[str, Any]:
     train and distill: epochs, warm-up and milestones    the selected weighting and loss: start_epoch
     the selected mix: stop_epoch    methods that train the backbone: epochs
 
-    Rounded half up. Epochs stay at least 1; what begins after the start still does where there are two epochs or more;
+    Rounded half up. Epochs stay at least 1, of a cosine 2; what begins after the start still does where there are two epochs or more;
     what ends or begins inside the training stays inside, so that milestones which meet become one. What is trained on
     cached features keeps its length: it takes seconds.
 
@@ -49,7 +49,8 @@ def changes(whole: dict[str, Any], cut: dict[str, Any]) -> list[str]:
 
 def _schedule(block: dict[str, Any], budget: float) -> dict[str, Any]:
     """Epochs, warm-up and milestones; milestones beyond the end did nothing, and go."""
-    epochs = _rounded(block["epochs"], budget, least=1)
+    least = min(block["epochs"], 2 if block["schedule"] == "cosine" else 1)  # a cosine's last epoch has learning rate 0
+    epochs = _rounded(block["epochs"], budget, least=least)
     milestones = [_inside(epoch, epochs, budget) for epoch in block["milestones"] if epoch < block["epochs"]]
     return {
         "epochs": epochs,
