@@ -1,4 +1,4 @@
-"""Which files of lt a stage shares with others, and their hashes: one short dependency in dvc.yaml instead of thirty."""
+"""A stage's code, besides the plug-ins that it names, and its hashes: one short dependency in dvc.yaml instead of thirty."""
 
 import ast
 import hashlib
@@ -22,14 +22,14 @@ def imported(path: Path) -> set[Path]:
 
 
 def closure(scripts: Iterable[Path]) -> list[Path]:
-    """Files of lt that scripts need: those lt/<name>.py that they import, directly or through one another, and the scripts
-    themselves where they are files of lt, or folders of such; sorted."""
+    """The scripts, which may be folders of such, and the files lt/<name>.py that they import, directly or through one another;
+    sorted."""
     scripts = [path for script in scripts for path in (sorted(script.glob("*.py")) if script.is_dir() else [script])]
     found, todo = set(), set().union(*map(imported, scripts))
     while todo:
         found |= todo
         todo = set().union(*map(imported, todo)) - found
-    return sorted(found | {path.resolve() for path in scripts if FOLDER in path.resolve().parents})
+    return sorted(found | {path.resolve() for path in scripts})
 
 
 def fingerprint(scripts: Iterable[Path]) -> str:

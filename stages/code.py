@@ -1,4 +1,4 @@
-"""Writes, for each stage, the hashes of the code in lt that it shares with other stages.
+"""Writes, for each stage, the hashes of its code, besides the plug-ins that dvc.yaml names.
 
 python -m stages.code
 
