@@ -76,14 +76,15 @@ def train_base(settings: Settings, part: TrainingPart, seed: int, test: Split | 
     model = classifier.build(specification(settings, part), seed).to(where)
     loss = plugin(settings, "losses", settings.loss, class_counts).to(where)
     sampler = plugin(settings, "samplers", settings.sampler, part.subset.train_labels, class_counts, settings.train.batch_size)
-    weighting = make_weighting(settings, class_counts, where)
+    weighting, mix = make_weighting(settings, class_counts, where), plugin(settings, "mixes", settings.mix, class_counts)
     run = engine.Run(
         model, engine.Supervised(loss), part.images, part.labels, sampler, augmentation(settings, part),
-        plugin(settings, "mixes", settings.mix, class_counts), weighting, settings.train, seed, f"base, seed {seed}",
+        mix, weighting, settings.train, seed, f"base, seed {seed}",
         dev_images=dev_images, dev_labels=dev_labels, test=tester(settings.train, test, where), state=state,
     )
     log = engine.train(run)
-    embodied = counts.embodied_prior(loss.logit_prior.cpu().numpy(), class_counts, sampler.class_prior, weighting.class_weights)
+    drawn, last = (sampler.class_prior, weighting.class_weights, settings.train.batch_size), settings.train.epochs - 1
+    embodied = counts.embodied_prior(loss.logit_prior.cpu().numpy(), class_counts, mix.label_distribution(*drawn, last))
     return Trained(model, log, embodied, state)
 
 

@@ -89,14 +89,22 @@ def thirds(counts: np.ndarray) -> dict[str, np.ndarray]:
     return masks
 
 
-def embodied_prior(loss_prior: np.ndarray, counts: np.ndarray, sampled: np.ndarray, class_weights: np.ndarray) -> np.ndarray:
-    """Class prior that a model's raw logits embody after training.
+def embodied_prior(loss_prior: np.ndarray, counts: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Class prior that a model's raw logits embody after training on labels whose shares of the classes are `labels`.
 
-    A loss leaves the logits at `loss_prior` when classes come at their natural frequency; a sampler that draws class c with
-    probability sampled_c, or weights w_c on the examples, shift that by sampled_c w_c / prior_c. For example cross-entropy with a
-    class-balanced sampler: prior_c * (1/C) / prior_c, the uniform prior.
+    A loss leaves the logits at `loss_prior` when classes come at their natural frequency, prior_c. What is trained on comes at
+    q_c instead, on any scale: drawn_c w_c, where a sampler draws class c with probability drawn_c and its examples weigh w_c;
+    label_distribution of a mix, where labels are soft. The loss is linear in the label, so that training ends where the mean of
+    q_c L(z, c) is least. Cross-entropy of z + shift ends at softmax(z + shift)_c ~ q_c p(image | c), so z embodies
+    q_c exp(-shift_c); a loss's prior is that for q = prior, loss_prior_c = prior_c exp(-shift_c); and
+
+        embodied_c ~ loss_prior_c q_c / prior_c
+
+    A loss that compensates does so by the counts, whatever it is trained on: with Balanced Softmax, uniform at q = prior, what is
+    left is q / prior. For example cross-entropy with a class-balanced sampler: prior_c * (1/C) / prior_c, the uniform prior.
+    Of mixed images p(mixed image | c) is meant, with c drawn as the label is weighted; it stands for that of images as they are.
 
     all (C,), positive    returns (C,) float64, sums to 1
     """
-    shifted = np.asarray(loss_prior) * np.asarray(sampled) * np.asarray(class_weights) / prior(counts)
+    shifted = np.asarray(loss_prior) * np.asarray(labels) / prior(counts)
     return shifted / shifted.sum()

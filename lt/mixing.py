@@ -1,5 +1,8 @@
-"""What the mixes share: Beta draws from a generator, and the weighted mean of two batches of images."""
+"""What the mixes share: Beta draws from a generator, the weighted mean of two batches of images, the labels that are trained on."""
 
+from typing import Callable
+
+import numpy as np
 import torch
 
 from lt.contracts import Mixed
@@ -26,3 +29,38 @@ def blend(images: torch.Tensor, partner: torch.Tensor, lam: torch.Tensor) -> tor
 def unmixed(images: torch.Tensor, target: torch.Tensor) -> Mixed:
     """The batch as it is, with lam = 1."""
     return Mixed(images, target, target, torch.ones(len(target), dtype=images.dtype, device=images.device))
+
+
+def label_distribution(
+    drawn: np.ndarray,
+    class_weights: np.ndarray,
+    partners: Callable[[int], np.ndarray],
+    own_share: Callable[[int], np.ndarray | float],
+) -> np.ndarray:
+    """How much each class is trained on as a label of mixed batches, q_c, on any scale: (C,) float64.
+
+    The loss of an example of own class a and partner class b is w_a (lam L(a) + (1 - lam) L(b)), which is linear in the labels:
+
+        q_c ~ drawn_c w_c sum_b P(b | c) E[lam | c, b]  +  sum_a drawn_a w_a P(c | a) (1 - E[lam | a, c])
+
+    drawn (C,): probability of a class as an example's own    class_weights w (C,): of an example, by its own class
+    partners(a) -> P(. | a) (C,): classes of the partners of class a    own_share(a) -> E[lam | a, .], (C,) or the same for all
+    """
+    labels = np.zeros(len(drawn))
+    for own, weight in enumerate(np.asarray(drawn) * class_weights):
+        pairs = weight * partners(own)
+        kept = pairs * own_share(own)
+        labels += pairs - kept
+        labels[own] += kept.sum()
+    return labels
+
+
+def labels_as_drawn(drawn: np.ndarray, class_weights: np.ndarray) -> np.ndarray:
+    """The q_c of label_distribution where nothing is mixed: drawn_c w_c."""
+    return np.asarray(drawn) * class_weights
+
+
+def of_a_permutation(drawn: np.ndarray, batch_size: int) -> Callable[[int], np.ndarray]:
+    """P(. | a) for label_distribution, where partners are a random permutation of the batch: itself in one of batch_size cases."""
+    others = np.asarray(drawn) * (1 - 1 / batch_size)
+    return lambda own: others + np.eye(1, len(others), own)[0] / batch_size

@@ -8,6 +8,7 @@ import torch
 
 from lt import artifacts, base, engine, resume
 from lt.data import Split
+from lt.mixes import unimix
 from lt.params import Settings
 from lt.subset import Subset
 from tests.test_engine import Stateful, make_run
@@ -70,6 +71,20 @@ def test_the_training_does_not_notice(trained):
     assert without == plain.log and "test_top1" not in plain.log[0]
     state = tested.model.state_dict()
     assert any(name.endswith("running_mean") for name in state) and any(name.startswith("head.") for name in state)
+
+
+@pytest.mark.parametrize("stop_epoch", [None, 2])
+def test_the_recorded_prior_follows_the_labels_of_the_last_epoch(trained, settings, stop_epoch):
+    changed = settings.model_dump()
+    changed["mix"], changed["mixes"]["unimix"] = "unimix", {"tau": -1.0, "alpha": 0.8, "stop_epoch": stop_epoch}
+    changed = configured(Settings.model_validate(changed))
+    found = base.train_base(changed, part(), 0).logit_prior
+    natural = np.array(COUNTS) / 35
+    if stop_epoch:
+        assert found == pytest.approx(natural)
+    else:
+        labels = unimix.make(np.array(COUNTS), tau=-1.0).label_distribution(natural, np.ones(3), 16, 4)
+        assert found == pytest.approx(labels / labels.sum()) and found[2] > 1.3 * natural[2]
 
 
 def test_an_objective_finds_the_model_as_the_epoch_has_left_it():

@@ -6,10 +6,11 @@ import torch
 from scipy import stats
 
 from lt import keys, mixing
+from lt.counts import embodied_prior, prior, profile
 from lt.load import load, names
-from lt.mixes.cutmix import boxes
-from lt.mixes.remix import label_factor
-from lt.mixes.unimix import categorical, legacy_draws, partner_probs, unimix_factor
+from lt.mixes.cutmix import boxes, own_share
+from lt.mixes.remix import label_factor, mean_label_factor
+from lt.mixes.unimix import categorical, legacy_draws, mean_factor, partner_classes, partner_probs, unimix_factor
 
 ALL = names("mixes")
 COUNTS = np.array([300, 120, 40, 11, 2])
@@ -215,3 +216,100 @@ def test_bad_options_are_refused(name, options, message):
 def test_a_class_without_an_image_is_refused(name):
     with pytest.raises(ValueError, match=r"classes \[1\] have no training example"):
         load("mixes", name)(np.array([5, 0, 3]))
+
+
+# The labels that are trained on
+
+
+FEW = np.array([60, 25, 8, 2])
+VARIANTS = [(name, {}) for name in ALL] + [
+    ("unimix", {"tau": -1.5, "alpha": 0.3}), ("unimix", {"tau": 0.7}), ("unimix", {"rng": "numpy_legacy"}), ("unimix", {"stop_epoch": 0}),
+    ("remix", {"tau": 1.0, "alpha": 0.4, "lam_per": "example"}), ("remix", {"kappa": 1.0, "tau": 0.8}), ("cutmix", {"probability": 1.0}),
+]
+
+
+def through(mix, batch_size, epochs=320):
+    """What an image's own class, its partner's and its factor are in batches that go through the mix: each (N,)."""
+    generator = keys.generator(5)
+    target = torch.arange(len(FEW)).repeat_interleave(torch.from_numpy(FEW)).repeat(epochs)
+    target = target[torch.randperm(len(target), generator=generator)]
+    images = torch.zeros(batch_size, 3, 24, 24)
+    mixed = [mix(images[: len(batch)], batch, 0, generator) for batch in target.split(batch_size)]
+    own, other, lam = (torch.cat([batch[part] for batch in mixed]).numpy() for part in (1, 2, 3))
+    return own, other, lam.astype(np.float64)
+
+
+@pytest.mark.parametrize("name, options", VARIANTS)
+def test_a_mix_tells_the_labels_that_its_batches_are_trained_on(name, options):
+    mix = load("mixes", name)(FEW, **options)
+    own, other, lam = through(mix, batch_size=16)
+    for class_weights in (np.ones(4), np.array([0.2, 0.5, 1.0, 3.0])):
+        told = mix.label_distribution(prior(FEW), class_weights, 16, 0)
+        assert told.shape == (4,) and told.dtype == np.float64 and (told > 0).all()
+        weight = class_weights[own]
+        found = np.bincount(own, weight * lam, 4) + np.bincount(other, weight * (1 - lam), 4)
+        assert told / told.sum() == pytest.approx(found / found.sum(), rel=0.05)
+
+
+def test_unimix_on_cifar10_trains_on_less_of_the_head_and_more_of_the_tail():
+    """CIFAR-10 at imbalance 100, tau -0.5: in large batches, and in the released ones of 64, where the tail is often absent."""
+    counts = profile("exp", [5000] * 10, 100)
+    mix = load("mixes", "unimix")(counts, alpha=0.8, tau=-0.5)
+    for batch_size, head, tail in ((100_000, 0.7768, 3.653), (64, 0.7812, 3.438)):
+        labels = mix.label_distribution(prior(counts), np.ones(10), batch_size, 0)
+        found = labels / labels.sum() / prior(counts)
+        assert found[[0, -1]] == pytest.approx([head, tail], rel=5e-4)
+
+
+def test_unimix_trains_on_what_is_drawn_once_it_has_stopped():
+    mix = load("mixes", "unimix")(FEW, stop_epoch=3)
+    before, after = (mix.label_distribution(prior(FEW), np.ones(4), 16, epoch) for epoch in (2, 3))
+    assert after == pytest.approx(prior(FEW)) and before[3] / before.sum() > 1.5 * after[3]
+
+
+@pytest.mark.parametrize("name", ["none", "mixup", "cutmix"])
+def test_symmetric_mixes_leave_the_labels_as_they_are_drawn(name):
+    drawn = np.array([0.1, 0.2, 0.3, 0.4])
+    labels = load("mixes", name)(FEW).label_distribution(drawn, np.ones(4), 8, 0)
+    assert labels / labels.sum() == pytest.approx(drawn, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "counts, tau, batch_size", [(COUNTS, -0.5, 64), ([100_000, 5, 3], -2.0, 512), (COUNTS, 0.5, 2), (COUNTS, -1.0, 1)]
+)
+def test_the_classes_of_partners_are_a_distribution(counts, tau, batch_size):
+    counts = np.array(counts, dtype=np.float64)
+    partners = partner_classes(prior(counts), counts**tau, batch_size)
+    rows = np.stack([partners(own) for own in range(len(counts))])
+    assert rows.sum(1) == pytest.approx(np.ones(len(counts)), rel=1e-9) and (rows >= 0).all()
+    if batch_size == 1:
+        assert rows == pytest.approx(np.eye(len(counts)), abs=1e-9)
+    if batch_size == 2:  # oneself, or the one other, by hand
+        pull = counts**tau
+        other = prior(counts) * pull / (pull[:, None] + pull)
+        assert rows == pytest.approx(other + np.diag(1 - other.sum(1)))
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.8, 1.0])
+def test_mean_factors_are_means_over_beta_draws(alpha):
+    draws = torch.from_numpy(stats.beta(alpha, alpha).ppf((np.arange(20_000) + 0.5) / 20_000))
+    for own, partner in ((5000, 50), (50, 5000), (30, 10), (10, 30), (10, 10)):
+        pair = [torch.full_like(draws, count) for count in (own, partner)]
+        uni = unimix_factor(*pair, draws).mean().item()
+        assert mean_factor(np.array(own), np.array(partner), alpha) == pytest.approx(uni, abs=5e-4)
+        for kappa, tau in ((3.0, 0.5), (1.0, 0.3), (1.0, 0.8)):
+            re = label_factor(*pair, draws, kappa, tau).mean().item()
+            assert mean_label_factor(np.array(own), np.array(partner), alpha, kappa, tau) == pytest.approx(re, abs=5e-4)
+    centres = torch.rand(2000, 2, generator=keys.generator(0), dtype=torch.float64)
+    outside = 1 - boxes(draws[::10], centres, 128, 128).double().mean().item()
+    assert own_share(alpha, 1.0) == pytest.approx(outside, abs=0.02) and own_share(alpha, 0.0) == 1
+
+
+@pytest.mark.parametrize("loss", ["ce", "balanced_softmax", "bayias", "cb"])
+def test_training_on_mixed_labels_ends_at_the_embodied_prior(loss):
+    """Where images tell nothing about the class, the mean loss over the labels that are trained on is least at its logarithm."""
+    labels = load("mixes", "unimix")(FEW).label_distribution(prior(FEW), np.array([1.0, 1.0, 2.0, 2.0]), 16, 0)
+    function = load("losses", loss)(FEW)
+    logits = torch.from_numpy(np.log(embodied_prior(function.logit_prior.numpy(), FEW, labels))).requires_grad_()
+    mean = (torch.from_numpy(labels) * function(logits.expand(4, 4), torch.arange(4))).sum()
+    assert torch.autograd.grad(mean, logits)[0].abs().max() < 1e-13

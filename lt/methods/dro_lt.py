@@ -98,7 +98,7 @@ def fit(
     if head == "tau_norm":
         normalise(inputs.head, head_tau, "dro_lt")
         weights = objective.ce_weights.cpu().numpy()
-        embodied = embodied_prior(prior(inputs.counts), inputs.counts, sampler.class_prior, weights) ** max(1 - head_tau, 0.0)
+        embodied = embodied_prior(prior(inputs.counts), inputs.counts, sampler.class_prior * weights) ** max(1 - head_tau, 0.0)
         result = Retrained(inputs.head, embodied / embodied.sum())
     else:
         recipe = {"lr": head_lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": False}

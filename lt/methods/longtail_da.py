@@ -95,7 +95,7 @@ def fit(
         head, step, steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, columns=columns
     )
     natural = prior(counts)
-    return Retrained(head, logit_prior=embodied_prior(natural, counts, natural, class_weights), log=log)
+    return Retrained(head, logit_prior=embodied_prior(natural, counts, natural * class_weights), log=log)
 
 
 def eps_gradient(

@@ -1,7 +1,11 @@
 """CutMix: a box of each image is replaced by that of another one of its batch."""
 
+import math
+
+import numpy as np
 import torch
 
+from lt import mixing
 from lt.contracts import Mixed
 from lt.mixing import beta
 from lt.options import Fraction, Positive
@@ -27,7 +31,28 @@ def make(counts, *, alpha: Positive = 1.0, probability: Fraction = 0.5):
         mixed = torch.where(inside.unsqueeze(1), images[partner], images)
         return Mixed(mixed, target, target[partner], outside.to(images.dtype))
 
+    def label_distribution(drawn: np.ndarray, class_weights: np.ndarray, batch_size: int, epoch: int) -> np.ndarray:
+        """E[lam] = own_share for every pair of classes, so that without class weights q is `drawn`; see lt.mixes."""
+        share = own_share(alpha, probability)
+        return mixing.label_distribution(drawn, class_weights, mixing.of_a_permutation(drawn, batch_size), lambda own: share)
+
+    mix.label_distribution = label_distribution
     return mix
+
+
+def own_share(alpha: float, probability: float) -> float:
+    """Mean share of an image outside its box, in the limit of many pixels:
+
+        1 - probability E[(s - s^2 / 4)^2],    s^2 ~ Beta(alpha, alpha)
+
+    A box of side s around a uniform centre keeps s - s^2 / 4 of it inside the image, on average, in each direction.
+    """
+
+    def moment(power: float) -> float:
+        """E[x^power] of x ~ Beta(alpha, alpha)."""
+        return math.exp(math.lgamma(alpha + power) + math.lgamma(2 * alpha) - math.lgamma(alpha) - math.lgamma(2 * alpha + power))
+
+    return 1 - probability * (moment(1) - moment(1.5) / 2 + moment(2) / 16)
 
 
 def boxes(lam: torch.Tensor, centre: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -2,8 +2,10 @@
 
 from typing import Literal
 
+import numpy as np
 import torch
 
+from lt import mixing
 from lt.contracts import Mixed
 from lt.mixing import blend, factors
 from lt.options import Positive
@@ -25,4 +27,9 @@ def make(counts, *, alpha: Positive = 1.0, lam_per: Literal["batch", "example"] 
         lam = factors(alpha, len(target), lam_per, generator).to(images.dtype)
         return Mixed(blend(images, partner, lam), target, target[partner], lam)
 
+    def label_distribution(drawn: np.ndarray, class_weights: np.ndarray, batch_size: int, epoch: int) -> np.ndarray:
+        """E[lam] = 1/2 for every pair of classes, so that without class weights q is `drawn`; see lt.mixes."""
+        return mixing.label_distribution(drawn, class_weights, mixing.of_a_permutation(drawn, batch_size), lambda own: 0.5)
+
+    mix.label_distribution = label_distribution
     return mix

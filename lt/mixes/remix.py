@@ -5,7 +5,9 @@ from typing import Literal
 
 import numpy as np
 import torch
+from scipy.special import betainc
 
+from lt import mixing
 from lt.contracts import Mixed
 from lt.counts import prior
 from lt.mixing import blend, factors
@@ -39,6 +41,12 @@ def make(
         label = label_factor(own, own[partner], lam, kappa, tau)
         return Mixed(blend(images, partner, lam), target, target[partner], label.to(images.dtype))
 
+    def label_distribution(drawn: np.ndarray, class_weights: np.ndarray, batch_size: int, epoch: int) -> np.ndarray:
+        """E[lam | a, b] = mean_label_factor(n_a, n_b), which moves labels to the rarer class; see lt.mixes."""
+        partners, own = mixing.of_a_permutation(drawn, batch_size), np.asarray(counts)
+        return mixing.label_distribution(drawn, class_weights, partners, lambda a: mean_label_factor(own[a], own, alpha, kappa, tau))
+
+    mix.label_distribution = label_distribution
     return mix
 
 
@@ -51,3 +59,16 @@ def label_factor(own: torch.Tensor, partner: torch.Tensor, lam: torch.Tensor, ka
     to_partner = (own >= kappa * partner) & (lam < tau)
     to_own = (partner >= kappa * own) & (1 - lam < tau)
     return torch.where(to_partner, 0.0, torch.where(to_own, 1.0, lam))
+
+
+def mean_label_factor(own: np.ndarray, partner: np.ndarray, alpha: float, kappa: float, tau: float) -> np.ndarray:
+    """E[label_factor] over lam ~ Beta(alpha, alpha): class counts (C,) twice -> (C,).
+
+    The label factor is 0 below `low`, 1 above `high` and lam between them, with low = tau where n_i / n_j >= kappa, else 0, and
+    high = 1 - tau where n_j / n_i >= kappa, else 1. With I the regularised incomplete beta function:
+
+        E = (I_high(alpha + 1, alpha) - I_low(alpha + 1, alpha)) / 2 + 1 - I_high(alpha, alpha)
+    """
+    low = np.where(own >= kappa * partner, tau, 0.0)
+    high = np.maximum(np.where(partner >= kappa * own, 1 - tau, 1.0), low)
+    return (betainc(alpha + 1, alpha, high) - betainc(alpha + 1, alpha, low)) / 2 + 1 - betainc(alpha, alpha, high)

@@ -1,14 +1,16 @@
 """UniMix: mixup whose partners and factors lean to the rare classes."""
 
 from functools import cache
-from typing import Literal
+from typing import Callable, Literal
 
 import numpy as np
 import torch
+from scipy.special import betainc
 
+from lt import mixing
 from lt.contracts import Mixed
 from lt.counts import prior
-from lt.mixing import beta, blend, unmixed
+from lt.mixing import beta, blend, labels_as_drawn, unmixed
 from lt.options import Count, Fraction, Real
 
 
@@ -58,6 +60,15 @@ def make(
         lam = unimix_factor(own, own[partner], draws).to(images.dtype)
         return Mixed(blend(images, partner, lam), target, target[partner], lam)
 
+    def label_distribution(drawn: np.ndarray, class_weights: np.ndarray, batch_size: int, epoch: int) -> np.ndarray:
+        """Partners lean to the tail, by partner_classes, with E[lam | a, b] by mean_factor; as drawn from stop_epoch on; see lt.mixes."""
+        if stop_epoch is not None and epoch >= stop_epoch:
+            return labels_as_drawn(drawn, class_weights)
+        own = np.asarray(counts, dtype=np.float64)
+        partners = partner_classes(drawn, own**tau, batch_size)
+        return mixing.label_distribution(drawn, class_weights, partners, lambda a: mean_factor(own[a], own, alpha))
+
+    mix.label_distribution = label_distribution
     return mix
 
 
@@ -89,3 +100,40 @@ def legacy_draws(random: np.random.RandomState, probs: np.ndarray, alpha: float)
     """B partners, then B Beta draws, in the released code's order: probs (B,) -> int64 (B,), float64 (B,)."""
     partner = random.choice(len(probs), size=len(probs), p=probs)
     return partner.astype(np.int64), random.beta(alpha, alpha, size=len(probs))
+
+
+def mean_factor(own: np.ndarray, partner: np.ndarray, alpha: float) -> np.ndarray:
+    """E[unimix_factor] over b ~ Beta(alpha, alpha): 1/2 + r - I_r(alpha, alpha) with r = n_j / (n_i + n_j): counts -> the same shape.
+
+    Since b + r is beyond 1, and loses 1, with probability 1 - I_(1 - r) = I_r, the regularised incomplete beta function.
+    """
+    ratio = partner / (own + partner)
+    return 0.5 + ratio - betainc(alpha, alpha, ratio)
+
+
+def partner_classes(drawn: np.ndarray, pull: np.ndarray, batch_size: int) -> Callable[[int], np.ndarray]:
+    """P(b | a), the classes of the partners that an example of class a finds in a batch of B - 1 others and itself.
+
+    An example of class c is a partner with probability v_c over the sum of v in its batch. With 1 / x = integral of exp(-t x)
+    over t > 0, and phi(t) = sum_c drawn_c exp(-t v_c) for each of the others, who are drawn independently:
+
+        P(b | a) = [a = b] integral v_a exp(-t v_a) phi(t)^(B-1) dt  +  (B-1) drawn_b integral v_b exp(-t (v_a + v_b)) phi(t)^(B-2) dt
+
+    In large batches that is drawn_b v_b / sum_c drawn_c v_c; in small ones the rare are often absent, and are partners less often.
+
+    drawn (C,): probability of a class    pull v (C,), positive, on any scale    returns f(a) -> (C,), which sums to 1
+    """
+    # The trapezoid rule over log t: the integrands are mixtures of x exp(-t x) with x from B min v to B max v, for each of which
+    # steps of 1/4 are exact to 1e-16, and the ends to 1e-13.
+    ends = 1e-13 / (batch_size * pull.max()), 40 / (batch_size * pull.min())
+    times = np.exp(np.arange(*np.log(ends), 0.25))
+    decay, steps = np.exp(-np.outer(pull, times)), 0.25 * times
+    phi = drawn @ decay
+
+    def probs(own: int) -> np.ndarray:
+        weights = steps * decay[own]
+        others = (batch_size - 1) * drawn * pull * (decay @ (weights * phi ** max(batch_size - 2, 0)))
+        others[own] += pull[own] * (weights @ phi ** (batch_size - 1))
+        return others
+
+    return probs
