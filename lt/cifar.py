@@ -7,8 +7,13 @@ import numpy as np
 
 from lt.data import Split
 
-# Used for both sets (Cao et al. 2019, LDAM, released code).
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+# Mean and standard deviation per channel, of CIFAR-10, used for both sets. image_std: mean over the images of each one's own
+# deviation (Cao et al. 2019, LDAM, released code, and most that build on it); pixel_std: deviation of all pixels (Jamal et al.
+# 2020, Longtail_DA, released code, in units of 1/255).
+NORMALIZATIONS = {
+    "image_std": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "pixel_std": ((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),
+}
 
 
 @dataclass(frozen=True)
@@ -20,10 +25,10 @@ class Cifar:
     folder: str
     files: tuple[str, ...]
 
-    def open_split(self, root: Path, split: str) -> Split:
+    def open_split(self, root: Path, split: str, normalization: str) -> Split:
         """Train (50000 images) or test part (10000) in the official order; nothing is downloaded here.
 
-        root: data root, which holds the folder    split 'train' or 'test'
+        root: data root, which holds the folder    split 'train' or 'test'    normalization: a name in NORMALIZATIONS
         raises ValueError, naming the files, where they are missing or not the official ones (md5)
         """
         try:
@@ -33,13 +38,14 @@ class Cifar:
                 f"{self.torchvision_name} in {Path(root) / self.folder}: {'; '.join(self._wrong_files(root))}; "
                 f"to download it, run `python -m stages.index {self.name}`"
             ) from None
-        return Split(np.ascontiguousarray(data.data), np.asarray(data.targets, dtype=np.int64), tuple(data.classes), MEAN, STD)
+        labels, (mean, std) = np.asarray(data.targets, dtype=np.int64), NORMALIZATIONS[normalization]
+        return Split(np.ascontiguousarray(data.data), labels, tuple(data.classes), mean, std)
 
-    def raw_files(self, root: Path) -> dict[str, Path]:
-        """The raw data: name in the index -> file on disk, there or not."""
+    def raw_files(self, root: Path, **options) -> dict[str, Path]:
+        """The raw data: name in the index -> file on disk, there or not; the same with any options."""
         return {f"{self.folder}/{name}": Path(root) / self.folder / name for name in self.files}
 
-    def prepare(self, root: Path) -> None:
+    def prepare(self, root: Path, **options) -> None:
         """Downloads the official archive (about 170 MB) if a file is missing or wrong; ValueError where that fails."""
         from torchvision.datasets.utils import download_and_extract_archive
 

@@ -96,10 +96,9 @@ def train(run: Run) -> list[dict[str, float]]:
 
 
 def _optimizer(run: Run) -> SGD:
-    """The backbone learns at backbone_lr_factor times the rate of all else; of a backbone with a trunk, which may have been trained
-    elsewhere, only the trunk."""
+    """The backbone learns at backbone_lr_factor times the rate of all else; of one that names its `slow_parameters`, only these."""
     schedule, backbone = run.schedule, run.model.backbone
-    slow = {*getattr(backbone, "trunk", backbone).parameters()}
+    slow = {*getattr(backbone, "slow_parameters", backbone.parameters)()}
     parameters = [p for p in (*run.model.parameters(), *run.objective.parameters()) if p.requires_grad]
     factors = [schedule.backbone_lr_factor if parameter in slow else 1.0 for parameter in parameters]
     return SGD(parameters, schedule.lr, schedule.momentum, schedule.weight_decay, schedule.nesterov, factors)

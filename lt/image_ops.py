@@ -4,10 +4,13 @@ import torch
 from torch.nn import functional as F
 
 
-def random_crop(images: torch.Tensor, draws: torch.Tensor, pad: int) -> torch.Tensor:
-    """Pads with zeros (black) by `pad` pixels on each side and cuts back to size: draws (B, 2) place the window."""
+def random_crop(images: torch.Tensor, draws: torch.Tensor, pad: int, mode: str = "constant") -> torch.Tensor:
+    """Pads by `pad` pixels on each side and cuts back to size: draws (B, 2) place the window.
+
+    mode: as torch's F.pad has it; constant is black, reflect mirrors at the outermost pixels
+    """
     top, left = (draws * (2 * pad + 1)).long().unbind(1)
-    windows = F.pad(images, (pad, pad, pad, pad)).unfold(2, images.shape[2], 1).unfold(3, images.shape[3], 1)
+    windows = F.pad(images, (pad, pad, pad, pad), mode=mode).unfold(2, images.shape[2], 1).unfold(3, images.shape[3], 1)
     return windows[torch.arange(len(images), device=images.device), :, top, left]
 
 

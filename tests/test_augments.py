@@ -34,6 +34,20 @@ def test_crop_moves_the_window_as_asked():
     assert corner[0, 0].tolist() == [[0, 0, 0, 0], [1, 2, 3, 0], [5, 6, 7, 0], [9, 10, 11, 0]]
 
 
+def test_a_crop_of_an_image_that_is_mirrored_at_its_border():
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    corner = image_ops.random_crop(image, torch.tensor([[0.0, 0.999]]), 1, "reflect")
+    assert corner[0, 0].tolist() == [[5, 6, 7, 6], [1, 2, 3, 2], [5, 6, 7, 6], [9, 10, 11, 10]]
+
+
+def test_crop_flip_pads_as_asked():
+    """White images show whatever is moved in from outside."""
+    images, examples = torch.ones(50, 3, 16, 16), keys.example_keys(0, torch.arange(50))
+    black, mirrored = (load("augments", "crop_flip")(16, padding_mode=mode)(images, examples) for mode in ("constant", "reflect"))
+    assert black.min() == 0 and mirrored.min() == 1
+    assert torch.equal(black, load("augments", "crop_flip")(16)(images, examples))
+
+
 def test_crop_reaches_every_place_equally():
     image = torch.zeros(1, 1, 4, 4)
     image[..., 1, 1] = 1.0

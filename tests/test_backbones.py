@@ -98,6 +98,14 @@ def test_frozen_layers_stay_as_they_are(trainable, trained):
     assert not any(part.training for part in batch_norms(model))
 
 
+@pytest.mark.parametrize("group, slow", [("head", {"trunk"}), ("trunk", {"trunk", "projection"})])
+def test_the_projection_shares_the_learning_rate_that_it_is_asked_to(group, slow):
+    model = make(projection=8, projection_group=group)
+    found = {*model.slow_parameters()}
+    assert {name.split(".")[0] for name, parameter in model.named_parameters() if parameter in found} == slow
+    assert all(parameter in found for parameter in model.trunk.parameters())
+
+
 def test_recalibrating_leaves_frozen_statistics_alone(monkeypatch):
     from types import SimpleNamespace
 

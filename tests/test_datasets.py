@@ -3,10 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from lt.cifar import Cifar
 from lt.datasets import cifar10, cifar100, digits
 
 PROJECT = Path(__file__).parents[1]
@@ -90,6 +92,18 @@ def test_preparing_fetches_the_official_archive_where_files_are_missing(tmp_path
     (url, root), facts = calls[0]
     assert len(calls) == 1 and root == tmp_path and url.endswith("cifar-100-python.tar.gz")
     assert facts == {"filename": "cifar-100-python.tar.gz", "md5": "eb9058c3a382ffc7106e4002c42a8d85"}
+
+
+@pytest.mark.parametrize("module", [cifar10, cifar100])
+def test_cifar_is_normalised_as_asked(tmp_path, monkeypatch, module):
+    """image_std: LDAM-DRW's cifar_train.py and what builds on it; pixel_std: Longtail_DA's C-LT/data_utils.py, in 1/255."""
+    made = SimpleNamespace(data=np.zeros((2, 32, 32, 3), np.uint8), targets=[0, 1], classes=["a", "b"])
+    monkeypatch.setattr(Cifar, "_torchvision", lambda self: lambda *args, **kwargs: made)
+    plain, pixel = module.open_split(tmp_path, "train"), module.open_split(tmp_path, "train", normalization="pixel_std")
+    assert (plain.mean, plain.std) == ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+    assert np.multiply(pixel.mean, 255) == pytest.approx([125.3, 123.0, 113.9])
+    assert np.multiply(pixel.std, 255) == pytest.approx([63.0, 62.1, 66.7])
+    assert module.raw_files(tmp_path, normalization="pixel_std") == module.raw_files(tmp_path)
 
 
 @needs_cifar100

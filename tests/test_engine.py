@@ -215,11 +215,14 @@ def test_a_step_descends_the_weighted_mean():
 def test_the_backbone_learns_at_a_rate_of_its_own_and_what_is_new_in_it_at_the_full_rate(new_layer):
     """Without momentum one step is the learning rate times the gradient, which a factor of 1 shows."""
     class Extended(nn.Module):
-        """A trunk, and a layer after it."""
+        """A trunk, which learns slowly, and a layer after it."""
 
         def __init__(self):
             super().__init__()
             self.trunk, self.projection = Backbone(), nn.Linear(6, 6)
+
+        def slow_parameters(self):
+            return self.trunk.parameters()
 
         def forward(self, images):
             return self.projection(self.trunk(images))

@@ -217,3 +217,20 @@ def test_a_training_step_lowers_the_loss(name):
 def test_compiles_to_one_graph(name):
     head, features = make(name), random_features()
     torch.testing.assert_close(torch.compile(head, backend="eager", fullgraph=True)(features), head(features))
+
+
+# Linear head
+
+
+@pytest.mark.parametrize("init, deviation", [("torch", (3 * 64) ** -0.5), ("kaiming_normal", (2 / 64) ** 0.5)])
+def test_the_scale_that_a_linear_head_starts_with(init, deviation):
+    head = make("linear", 64, 1000, init=init)
+    assert head.weight.std().item() == pytest.approx(deviation, rel=0.02)
+    assert (head.weight.abs().max() <= 1 / 8) == (init == "torch") and head.bias.abs().max() <= 1 / 8
+
+
+def test_a_linear_head_of_torch_starts_as_torch_has_it():
+    torch.manual_seed(3)
+    expected = torch.nn.Linear(8, 5)
+    found = make("linear", seed=3)
+    assert torch.equal(found.weight, expected.weight) and torch.equal(found.bias, expected.bias)

@@ -5,13 +5,15 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from torch import nn
 
-from lt import base, metrics, params, recipes
+from lt import base, classifier, engine, metrics, params, recipes
 from lt.data import Split
 from lt.load import names, path_of
 from lt.options import options_of
@@ -240,6 +242,23 @@ def test_its_plug_ins_train_together(name, tmp_path, monkeypatch):
     assert trained.logit_prior.shape == (3,) and trained.logit_prior.sum() == pytest.approx(1)
     logits = base.predict(trained.model, part.split, part.images.device)
     assert np.isfinite(logits).all() and logits.shape[0] == 10 and logits.shape[-1] == 3
+
+
+# Learning rates of the layers that xERM's release calls the feature model and the classifier, in both of its stages:
+# github.com/BeierZhu/xERM, xERM.TDE.public/config/Places_LT/resnet{50,152}_{TDE,xERM}.yaml, optim_params; fc_add, the layer of 512
+# units, is in models/ResNetFeature.py.
+@pytest.mark.parametrize("name", ["places_lt_r50_xerm_tde", "places_lt_r152_xerm_tde"])
+@pytest.mark.parametrize("block, features_lr, classifier_lr", [("train", 0.001, 0.1), ("distill", 0.01, 0.1)])
+def test_the_further_layer_of_tde_learns_at_the_rate_of_the_feature_model(name, block, features_lr, classifier_lr, tmp_path):
+    settings, part = loaded(made_small(name), tmp_path), tiny_part()
+    model = classifier.build(base.specification(settings, part), seed=0)
+    run = SimpleNamespace(model=model, schedule=getattr(settings, block), objective=nn.Module())
+    optimizer = engine._optimizer(run)
+    rate = {id(parameter): factor * optimizer.lr for parameter, factor in zip(optimizer.parameters, optimizer.factors)}
+    groups = {}
+    for path, parameter in model.named_parameters():
+        groups.setdefault(path.split(".")[0] + "." + path.split(".")[1], set()).add(round(rate[id(parameter)], 12))
+    assert groups == {"backbone.trunk": {features_lr}, "backbone.projection": {features_lr}, "head.weight": {classifier_lr}}
 
 
 def tiny_part():
