@@ -96,6 +96,12 @@ def test_balms_follows_its_published_schedule():
             assert (train["epochs"], train["warmup_epochs"]) == (-(-13000 // batches), -(-800 // batches))
 
 
+def test_constants_that_are_only_in_released_settings():
+    assert expanded("cifar100_if100_ride")["losses"]["ride"]["diversity"] == -0.45
+    published = set(RECIPES["cifar100_if100_xerm_ride"].published["xerm_pc"])
+    assert "few_precision_predicted" in published and "few_precision" not in published
+
+
 def test_expanding_replaces_rows_and_fills_in_defaults():
     digits, before = expanded("digits_full"), json.dumps(SHIPPED)
     assert list(digits["methods"]["dro_lt"]) == list(options_of(path_of("methods", "dro_lt"), "fit"))
