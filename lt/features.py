@@ -117,8 +117,9 @@ def read_inputs(subset: Subset, seed: int, device: torch.device, open_training: 
         val_labels = subset.val_labels
     made = itertools.count()
 
-    def new_head(name: str | None = None) -> nn.Module:
-        spec = base.head.spec if name in (None, base.head.spec["name"]) else {**base.head.spec, "name": name, "options": {}}
+    def new_head(name: str | None = None, **options) -> nn.Module:
+        own = name in (None, base.head.spec["name"]) and not options
+        spec = base.head.spec if own else {**base.head.spec, "name": name or base.head.spec["name"], "options": options}
         return build_head(spec, keys.derive(seed, "new head", next(made))).to(device)
 
     return Inputs(

@@ -18,6 +18,9 @@ AXES = {
     "weighting": "weightings", "sampler": "samplers", "augment": "augments",
 }
 
+# option of a method -> the value with which the method uses the labels of the validation part
+VALIDATES = {"meta_set": "val", "tau": None}
+
 
 class ParamsError(ValueError):
     """One or more mistakes in params.yaml."""
@@ -228,8 +231,9 @@ def _cross_mistakes(settings: Settings) -> list[str]:
         found.append("train.sync_batchnorm: got true, expected false with weighting longtail_da: it has no forward-mode derivative")
     for name, options in settings.methods.items():
         has_val = settings.subset.val_fraction or (settings.datasets.get(settings.dataset) or {}).get("val_list")
-        if (options or {}).get("meta_set") == "val" and not has_val:
-            found.append(f"methods.{name}.meta_set: got 'val', which needs subset.val_fraction above 0, or a val_list")
+        for option, value in VALIDATES.items():
+            if option in (options or {}) and options[option] == value and not has_val:
+                found.append(f"methods.{name}.{option}: got {value!r}, which needs subset.val_fraction above 0, or a val_list")
     frozen = settings.models.get(settings.model) or {}
     if frozen.get("trainable", "all") != "all" and frozen.get("weights") is None:
         where = f"models.{settings.model}.trainable"
