@@ -7,6 +7,7 @@ from typing import Annotated, Any, Callable, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
+from lt import batch_statistics
 from lt.load import FUNCTIONS, names, path_of, unknown
 from lt.options import Count, Fraction, Index, NonNegative, OpenFraction, Positive, options_of
 
@@ -69,7 +70,7 @@ class Features(Block):
 
     views: Count
     batch_size: Count
-    bn: Literal["frozen", "recalibrate_balanced"]
+    bn: Literal["frozen", "recalibrate_natural", "recalibrate_balanced", "recalibrate_mixture"]
     dtype: Literal["float32", "float16"]
 
 
@@ -156,6 +157,8 @@ def load(path: Path = PATH, further: Callable[[dict[str, Any]], list[str]] | Non
     except ValidationError as error:
         mistakes += [_mistake(item, content) for item in error.errors()]
     mistakes += _plugin_mistakes(content) + _teacher_mistakes(content) + (further(content) if further else [])
+    if settings and not mistakes:
+        mistakes += batch_statistics.mistakes(settings.features.bn, settings.methods)
     if settings:
         mistakes += _cross_mistakes(settings)
     if mistakes:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from lt.contracts import Inputs, Retrained
 from lt.retraining import parts_of
 
+STATISTICS = "frozen"
 ROWS_AT_ONCE = 65_536
 
 
