@@ -29,7 +29,7 @@ def built(stages_in):
     options = {"epochs": 1, "batch_size": 64, "head_epochs": 1, "eps_mode": "count"}
     stages_in(
         {"train.epochs": 5, "train.schedule": "constant", "distill.epochs": 1, "distill.schedule": "constant",
-         "methods.dro_lt": options},
+         "methods.dro_lt": options, "methods.ncm.space": "plain"},
         "subsample", "base --seed 0", "features --seed 0",
         *(f"retrain {method} --seed 0" for method in ("pc", "ncm", "dro_lt")), "distill pc --seed 0",
     )  # fmt: skip
