@@ -27,7 +27,8 @@ def of_method(name: str, options: dict[str, Any]) -> str | None:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["STATISTICS"]:
             return ast.literal_eval(node.value)
-    raise ValueError(f"{path}: no STATISTICS; every method without an option `sampling` must name them: frozen, {', '.join(CYCLES)}")
+    valid = ", ".join(("frozen", *CYCLES))
+    raise ValueError(f"{path}: no STATISTICS; a method without an option `sampling` must name one of {valid}, or None")
 
 
 def mistakes(bn: str, methods: dict[str, dict[str, Any] | None]) -> list[str]:
@@ -37,5 +38,6 @@ def mistakes(bn: str, methods: dict[str, dict[str, Any] | None]) -> list[str]:
         named = of_method(name, options or {})
         wanted = "frozen" if named == "frozen" else f"recalibrate_{named}"
         if named is not None and wanted != bn:
-            found.append(f"features.bn: got {bn!r}, but methods.{name} wants {wanted!r}; give it a run of its own, or leave it out")
+            remedy = "give it a run of its own, or leave it out"
+            found.append(f"features.bn: got {bn!r}, but methods.{name} wants {wanted!r}; {remedy}")
     return found
