@@ -68,7 +68,7 @@ class Inputs:
     views (K, N, D) float: features of K augmented views of the training part (experts: (K, N, E, D)); may be memory-mapped
     clean (N, D) float: features of the images as they are    labels (N,) int64    counts (C,) int64
     head: the trained head of the base model (a fresh copy: change it freely)
-    new_head(name=None): a freshly initialised head, of the base head's kind or of lt/heads/<name>.py
+    new_head(name=None, **options): a freshly initialised head, as the base's is, or of lt/heads/<name>.py with these options
     logit_prior (C,): class prior that the base model's raw logits embody
     seed: derive every generator from it, with lt.keys.generator(seed, "balms", ...)
     open_training(): the Training, for methods that train the backbone; reads the images, which other methods need not wait for

@@ -37,11 +37,11 @@ class Scaled(nn.Module):
 
 
 @torch.no_grad()
-def normalise(head: nn.Module, tau: float, method: str) -> None:
-    """w_c <- w_c / |w_c|^tau, without bias, in place; ValueError as in linear_parts and normalised."""
+def normalise(head: nn.Module, tau: float, method: str, keep_bias: bool = False) -> None:
+    """w_c <- w_c / |w_c|^tau, in place, with the bias as it is or zero; ValueError as in linear_parts and normalised."""
     for part in linear_parts(head, method):
         part.weight.copy_(normalised(part.weight, tau))
-        if part.bias is not None:
+        if part.bias is not None and not keep_bias:
             part.bias.zero_()
 
 

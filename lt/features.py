@@ -10,6 +10,7 @@ from torch import nn
 
 from lt import artifacts, keys, resume
 from lt.base import TrainingPart, augmentation
+from lt.batch_statistics import CYCLES
 from lt.classifier import Classifier, build_head, read_classifier
 from lt.contracts import Inputs, Training
 from lt.data import Split
@@ -26,11 +27,12 @@ def extract(
     there are images to validate on, subset.val_index of `val`, their features go to val.npy (N_val, D).
 
     View k of image i is augmented by draws keyed by (seed, k, i). Views are streamed to disk: memory does not grow with K.
-    With `bn: recalibrate_balanced` the batch-norm statistics are taken anew under class-balanced sampling first, as training a
-    head with the backbone in train mode would do (Kang et al. 2020), and the backbone is written as backbone.safetensors.
+    With `bn: recalibrate_<statistics>` the batch-norm statistics are taken anew first, as training a head with the backbone in
+    train mode would do, and the backbone is written as backbone.safetensors. Other methods than those whose originals have these
+    statistics are refused by lt.batch_statistics: all methods read the same features.
     """
-    if settings.bn == "recalibrate_balanced":
-        recalibrate(model, part, augment, settings.batch_size, seed)
+    if settings.bn != "frozen":
+        recalibrate(model, part, augment, settings.bn.removeprefix("recalibrate_"), settings.batch_size, seed)
         artifacts.write_weights(folder / "backbone.safetensors", model.backbone)
     model.eval()
     size, dtype = settings.batch_size, np.dtype(settings.dtype)
@@ -81,8 +83,12 @@ def apply_head(head: nn.Module, features: np.ndarray, device: torch.device, batc
 
 
 @torch.no_grad()
-def recalibrate(model: Classifier, part: TrainingPart, augment, batch_size: int, seed: int) -> None:
-    """Batch-norm statistics anew: the plain average over one epoch's worth of class-balanced, augmented batches."""
+def recalibrate(model: Classifier, part: TrainingPart, augment, statistics: str, batch_size: int, seed: int) -> None:
+    """Batch-norm statistics anew: the plain average over one epoch's worth of augmented batches, drawn with replacement, but over
+    one whole cycle at the least.
+
+    statistics: natural, every image equally often; balanced, every class; mixture, two natural batches to a balanced one
+    """
     model.train()  # but for layers that a backbone keeps frozen
     layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training]
     momenta = [layer.momentum for layer in layers]
@@ -90,9 +96,12 @@ def recalibrate(model: Classifier, part: TrainingPart, augment, batch_size: int,
         layer.reset_running_stats()
         layer.momentum = None  # cumulative average
     generator = keys.generator(seed, "recalibrate")
-    weights = (1.0 / torch.from_numpy(part.subset.counts))[torch.from_numpy(part.subset.train_labels)]
-    for step in range(max(1, len(part.labels) // batch_size)):
-        index = torch.multinomial(weights, batch_size, replacement=True, generator=generator).to(part.images.device)
+    balanced = (1.0 / torch.from_numpy(part.subset.counts))[torch.from_numpy(part.subset.train_labels)]
+    weights = {"natural": torch.ones_like(balanced), "balanced": balanced}
+    cycle = CYCLES[statistics]
+    for step in range(max(len(cycle), len(part.labels) // batch_size)):
+        drawn = weights[cycle[step % len(cycle)]]
+        index = torch.multinomial(drawn, batch_size, replacement=True, generator=generator).to(part.images.device)
         positions = torch.arange(batch_size, device=part.images.device)
         model.features(augmented(part.images[index], augment, keys.derive(seed, "recalibrate", step), positions))
     for layer, momentum in zip(layers, momenta):
@@ -117,8 +126,9 @@ def read_inputs(subset: Subset, seed: int, device: torch.device, open_training: 
         val_labels = subset.val_labels
     made = itertools.count()
 
-    def new_head(name: str | None = None) -> nn.Module:
-        spec = base.head.spec if name in (None, base.head.spec["name"]) else {**base.head.spec, "name": name, "options": {}}
+    def new_head(name: str | None = None, **options) -> nn.Module:
+        own = name in (None, base.head.spec["name"]) and not options
+        spec = base.head.spec if own else {**base.head.spec, "name": name or base.head.spec["name"], "options": options}
         return build_head(spec, keys.derive(seed, "new head", next(made))).to(device)
 
     return Inputs(

@@ -88,8 +88,10 @@ def accuracies(labels: np.ndarray, predicted: np.ndarray, train_counts: np.ndarr
     """Accuracy metrics of one set of predictions, in [0, 1]; None for a group without a tested class, never 0.
 
     top1: share of the images that are right    balanced: mean recall over classes    macro_f1: mean F1 over classes
-    many, medium, few, head, mid, tail: mean recall over the classes of the group    <group>_precision: mean precision
-    Classes without a test image are left out of every mean; a class that is never predicted counts as precision 0.
+    many, medium, few, head, mid, tail: mean recall over the classes of the group    <group>_precision: mean precision, that of
+    a class that is never predicted being 0    <group>_precision_predicted: mean precision over the predicted classes alone
+    Classes without a test image are left out of every mean. The last is what xERM's release calls precision: it rises where a
+    class is given up, so that rows are to be compared by the other.
 
     labels, predicted (N,) int64    train_counts (C,)
     """
@@ -103,4 +105,6 @@ def accuracies(labels: np.ndarray, predicted: np.ndarray, train_counts: np.ndarr
     masks = groups(train_counts)
     metrics |= {name: group_mean(scores["recall"], mask) for name, mask in masks.items()}
     metrics |= {f"{name}_precision": group_mean(scores["precision"], mask) for name, mask in masks.items()}
+    seen = {f"{name}_precision_predicted": mask & (scores["predicted"] > 0) for name, mask in masks.items()}
+    metrics |= {name: group_mean(scores["precision"], mask) for name, mask in seen.items()}
     return metrics

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Callable, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
+from lt import batch_statistics
 from lt.load import FUNCTIONS, names, path_of, unknown
 from lt.options import Count, Fraction, Index, NonNegative, OpenFraction, Positive, options_of
 
@@ -17,6 +18,9 @@ AXES = {
     "dataset": "datasets", "model": "models", "head": "heads", "loss": "losses", "mix": "mixes",
     "weighting": "weightings", "sampler": "samplers", "augment": "augments",
 }
+
+# option of a method -> the value with which the method uses the labels of the validation part
+VALIDATES = {"meta_set": "val", "tau": None}
 
 
 class ParamsError(ValueError):
@@ -66,7 +70,7 @@ class Features(Block):
 
     views: Count
     batch_size: Count
-    bn: Literal["frozen", "recalibrate_balanced"]
+    bn: Literal["frozen", "recalibrate_natural", "recalibrate_balanced", "recalibrate_mixture"]
     dtype: Literal["float32", "float16"]
 
 
@@ -153,6 +157,8 @@ def load(path: Path = PATH, further: Callable[[dict[str, Any]], list[str]] | Non
     except ValidationError as error:
         mistakes += [_mistake(item, content) for item in error.errors()]
     mistakes += _plugin_mistakes(content) + _teacher_mistakes(content) + (further(content) if further else [])
+    if settings and not mistakes:
+        mistakes += batch_statistics.mistakes(settings.features.bn, settings.methods)
     if settings:
         mistakes += _cross_mistakes(settings)
     if mistakes:
@@ -228,8 +234,9 @@ def _cross_mistakes(settings: Settings) -> list[str]:
         found.append("train.sync_batchnorm: got true, expected false with weighting longtail_da: it has no forward-mode derivative")
     for name, options in settings.methods.items():
         has_val = settings.subset.val_fraction or (settings.datasets.get(settings.dataset) or {}).get("val_list")
-        if (options or {}).get("meta_set") == "val" and not has_val:
-            found.append(f"methods.{name}.meta_set: got 'val', which needs subset.val_fraction above 0, or a val_list")
+        for option, value in VALIDATES.items():
+            if option in (options or {}) and options[option] == value and not has_val:
+                found.append(f"methods.{name}.{option}: got {value!r}, which needs subset.val_fraction above 0, or a val_list")
     frozen = settings.models.get(settings.model) or {}
     if frozen.get("trainable", "all") != "all" and frozen.get("weights") is None:
         where = f"models.{settings.model}.trainable"

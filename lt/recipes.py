@@ -6,9 +6,9 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Annotated, Any, Iterator
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from lt.load import path_of, unknown
 from lt.options import options_of
@@ -32,11 +32,19 @@ class Source(Block):
     repository: str | None = None
 
 
+# What was published for a row: metric -> value in [0, 1], and source -> where the numbers stand.
+Numbers = dict[str, float | str]
+AllNumbers = Annotated[list[Numbers], BeforeValidator(lambda found: [found] if isinstance(found, dict) else found)]
+
+
 class Variant(Block):
-    """One recipe of a protocol: what is particular to one data set and imbalance."""
+    """One recipe of a protocol: what is particular to one data set and imbalance.
+
+    published: row -> its numbers; several, with the one that ours is judged by first, where sources disagree
+    """
 
     overrides: dict[str, Any] = {}
-    published: dict[str, dict[str, float | str]] = {}
+    published: dict[str, AllNumbers] = {}
 
 
 class Protocol(Block):
@@ -55,7 +63,7 @@ class Recipe:
     """One recipe.
 
     overrides: (dotted key of params.yaml, value), applied in order, see expand
-    published: row -> {metric: value in [0, 1], source: where the number stands}; empty where none could be checked
+    published: row -> one or more of {metric: value in [0, 1], source: where the number stands}; empty where none could be checked
     differs: how a run of this recipe differs from what was published
     """
 
@@ -65,7 +73,7 @@ class Recipe:
     protocol: str
     differs: tuple[str, ...]
     overrides: tuple[tuple[str, Any], ...]
-    published: dict[str, dict[str, float | str]]
+    published: dict[str, list[Numbers]]
 
 
 def read_all(folder: Path = FOLDER) -> dict[str, Recipe]:
@@ -89,9 +97,12 @@ def read_all(folder: Path = FOLDER) -> dict[str, Recipe]:
     return found
 
 
-def check_published(where: str, published: dict[str, dict[str, float | str]]) -> None:
-    """RecipeError unless every row names its source, and every other value is a number in [0, 1]."""
-    for row, values in published.items():
+def check_published(where: str, published: dict[str, list[Numbers]]) -> None:
+    """RecipeError unless every row has numbers that name their source, and every other value is a number in [0, 1]."""
+    empty = [row for row, found in published.items() if not found]
+    if empty:
+        raise RecipeError(f"{where}, published.{empty[0]}: got [], expected at least one metric, and its source")
+    for row, values in ((row, values) for row, found in published.items() for values in found):
         if not isinstance(values.get("source"), str) or len(values) < 2:
             raise RecipeError(f"{where}, published.{row}: got {values}, expected at least one metric, and its source")
         for metric, value in values.items():

@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from lt.classifier import ExpertHeads
 from lt.contracts import Inputs
+from lt.counts import prior
 from lt.engine import TrainingError, expert_sum, mean_over_experts
 from lt.sgd import SGD
 
@@ -52,6 +53,21 @@ def shuffled_batches(num_examples: int, batch_size: int, generator: torch.Genera
             rest = torch.cat([rest, torch.randperm(num_examples, generator=generator)])
         yield rest[:batch_size]
         rest = rest[batch_size:]
+
+
+def head_batches(
+    sampling: str, inputs: Inputs, batch_size: int, generator: torch.Generator
+) -> tuple[Callable[[], torch.Tensor], np.ndarray]:
+    """draw() -> indices (B,) of one batch after another, and how often they show each class, (C,).
+
+    sampling: instance, every image equally often; class_balanced, every class, in random cycles, and a uniform image of it
+    """
+    if sampling == "instance":
+        batches = shuffled_batches(len(inputs.labels), batch_size, generator)
+        return lambda: next(batches), prior(inputs.counts)
+    num_classes = len(inputs.counts)
+    pool = ClassPool(inputs.labels, num_classes)
+    return lambda: pool.draw_balanced(batch_size, generator), np.full(num_classes, 1 / num_classes)
 
 
 class FeatureBank:

@@ -51,7 +51,7 @@ def describe(recipe: recipes.Recipe) -> str:
     lines = [f"{recipe.name}: {recipe.summary}", "", recipe.protocol, "", f"Source: {recipe.source.paper}; {recipe.source.table}"]
     lines += [f"Code: {recipe.source.repository}"] if recipe.source.repository else []
     lines += ["", "Published:" if recipe.published else "Published: no number that could be checked"]
-    for row, values in recipe.published.items():
+    for row, values in ((row, values) for row, found in recipe.published.items() for values in found):
         numbers = ", ".join(f"{metric} {100 * value:.1f} %" for metric, value in values.items() if metric != "source")
         lines.append(f"  {row}: {numbers} ({values['source']})")
     return "\n".join([*lines, "", "What differs here:", *(f"  - {line}" for line in recipe.differs)])

@@ -21,7 +21,7 @@ ALLOWED = {
     "losses": {"loss"},
     "methods": {
         "adam", "artifacts", "base", "bilevel", "classifier", "decoupling", "engine", "features", "heads", "launch", "losses",
-        "mixes", "params", "resume", "retraining", "robust_loss", "samplers", "sgd", "weightings",
+        "metrics", "mixes", "params", "resume", "retraining", "robust_loss", "samplers", "sgd", "weightings",
     },
     "mixes": {"mixing"},
     "models": {"resnet", "torchvision_resnet"},

@@ -121,7 +121,7 @@ def test_recalibrating_leaves_frozen_statistics_alone(monkeypatch):
     subset = SimpleNamespace(counts=np.array([3, 1]), train_labels=labels)
     images = (random_images(side=32) * 255).byte()
     part = SimpleNamespace(images=images, labels=torch.from_numpy(labels), subset=subset)
-    recalibrate(model, part, lambda images, keys: images, batch_size=4, seed=0)
+    recalibrate(model, part, lambda images, keys: images, "balanced", batch_size=4, seed=0)
     assert frozen.running_mean.eq(0.25).all() and frozen.momentum == 0.1
     assert trained.running_mean.abs().max() < 50 and not model.training
 

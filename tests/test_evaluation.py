@@ -14,7 +14,8 @@ TRAIN = np.array([200, 120, 60, 30, 10])
 GROUPS = ["many", "medium", "few", "head", "mid", "tail"]
 CALIBRATION = ["nll", "brier", "ece", "mce", "classwise_ece", "head_ece", "mid_ece", "tail_ece"]
 METRICS = [
-    "top1", "balanced", "macro_f1", *GROUPS, *(f"{name}_precision" for name in GROUPS), *CALIBRATION,
+    "top1", "balanced", "macro_f1", *GROUPS, *(f"{name}_precision" for name in GROUPS),
+    *(f"{name}_precision_predicted" for name in GROUPS), *CALIBRATION,
     *(f"{name}_t" for name in CALIBRATION),
 ]  # fmt: skip
 

@@ -132,6 +132,15 @@ def test_nearest_mean_ranks_by_distance():
         torch.testing.assert_close(head.normalised(features), centred)
 
 
+def test_nearest_mean_by_plain_distances():
+    head, features = make("nearest_mean", scale=0.5, normalise=False).double(), random_features().double()
+    with torch.no_grad():
+        head.centre.copy_(features.mean(0))
+        centred = features - features.mean(0)
+        expected = centred.square().sum(1, keepdim=True) - torch.cdist(centred, head.means).square()
+        torch.testing.assert_close(head(features), expected / 2)
+
+
 def test_nearest_mean_with_unit_means_is_a_cosine_head_of_twice_the_scale():
     head, cosine, features = make("nearest_mean", scale=15.0), make("cosine", scale=30.0), random_features()
     cosine.weight.data.copy_(head.means.data)

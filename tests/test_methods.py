@@ -1,10 +1,14 @@
 """Stage-2 methods: one contract for all of them, and the numbers of those that only rescale."""
 
+import copy
 import dataclasses
+import importlib
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
+from sklearn.metrics import recall_score
 from torch.nn import functional as F
 
 from lt import keys
@@ -55,8 +59,8 @@ def make_inputs():
         views, clean, labels, test, test_labels = gaussians(experts)
         spec = {**SPEC, "name": head, "num_experts": experts}
 
-        def new_head(name=None):
-            return build_head({**spec, "name": name or head}, keys.derive(seed, "new head"))
+        def new_head(name=None, **options):
+            return build_head({**spec, "name": name or head, "options": options}, keys.derive(seed, "new head"))
 
         inputs = Inputs(views, clean, labels, COUNTS, new_head(), new_head, prior(COUNTS), seed, torch.device("cpu"))
         if (head, experts) not in trained:
@@ -174,6 +178,41 @@ def test_tau_norm_numbers(make_inputs):
     np.testing.assert_allclose(tau_norm.fit(inputs, tau=1.5).logit_prior, 1 / C)
 
 
+def test_tau_norm_keeps_the_bias_where_it_is_asked_to(make_inputs):
+    inputs, test, _ = make_inputs()
+    weight, bias = inputs.head.weight.detach().clone(), inputs.head.bias.detach().clone()
+    assert bias.abs().max() > 0.1
+    result = tau_norm.fit(inputs, bias="keep")
+    torch.testing.assert_close(result.head(test), test @ normalised(weight, 1.0).T + bias)
+
+
+@pytest.mark.parametrize("experts", [1, 2])
+@pytest.mark.parametrize("bias", ["drop", "keep"])
+def test_tau_is_chosen_on_the_validation_part(bias, experts, make_inputs):
+    inputs, test, target = make_inputs(experts=experts)
+    chosen_on = np.flatnonzero((np.arange(len(target)) % 3 > 0) & (target.numpy() > 0))  # none of class 0
+    inputs = dataclasses.replace(inputs, val=test.numpy()[chosen_on], val_labels=target.numpy()[chosen_on])
+    result = tau_norm.fit(dataclasses.replace(inputs, head=copy.deepcopy(inputs.head)), tau=None, bias=bias)
+
+    def balanced(tau):
+        logits = logits_of(tau_norm.fit(dataclasses.replace(inputs, head=copy.deepcopy(inputs.head)), tau=tau, bias=bias), test)
+        labels, predicted = target[chosen_on], logits.argmax(1)[chosen_on]
+        return recall_score(labels, predicted, labels=np.arange(1, C), average="macro")
+
+    wanted = {tau: balanced(tau) for tau in (np.arange(21) / 10).tolist()}
+    assert {line["tau"]: line["val_balanced"] for line in result.log} == pytest.approx(wanted)
+    (tau,) = [line["tau"] for line in result.log if line["chosen"]]
+    assert wanted[tau] == max(wanted.values()) > wanted[0.0] and tau == max(wanted, key=wanted.get)
+    fixed = tau_norm.fit(dataclasses.replace(inputs, head=copy.deepcopy(inputs.head)), tau=tau, bias=bias)
+    torch.testing.assert_close(logits_of(result, test), logits_of(fixed, test))
+    np.testing.assert_array_equal(result.logit_prior, fixed.logit_prior)
+
+
+def test_tau_is_not_chosen_without_a_validation_part(make_inputs):
+    with pytest.raises(ValueError, match="tau_norm.tau: got null.* no validation part; set subset.val_fraction"):
+        tau_norm.fit(make_inputs()[0], tau=None)
+
+
 def test_tau_norm_refuses_a_zero_class_vector():
     with pytest.raises(ValueError, match=r"classes \[1\] are zero"):
         normalised(torch.tensor([[1.0, 0], [0, 0]]), 1.0)
@@ -203,6 +242,54 @@ def test_ncm_takes_class_means(space, make_inputs, monkeypatch):
     query = F.normalize(test - torch.as_tensor(centre), dim=1).numpy()
     nearest = np.linalg.norm(query[:, None] - means, axis=2).argmin(1)
     assert (logits_of(result, test).argmax(1).numpy() == nearest).mean() > 0.995
+
+
+@pytest.mark.parametrize("space", ["cosine", "plain"])
+@pytest.mark.parametrize("experts", [1, 2])
+def test_ncm_by_the_angle_and_by_plain_distances(space, experts, make_inputs):
+    inputs, test, _ = make_inputs(experts=experts)
+    clean, query = (np.asarray(array).reshape(len(array), experts, D) for array in (inputs.clean, test))
+    result = ncm.fit(inputs, space=space)
+    with torch.no_grad():
+        found = DecisionRule(result.head, None, False, C).eval()(test).reshape(len(test), experts, C).numpy()
+    for expert in range(experts):
+        means = np.stack([clean[inputs.labels == c, expert].mean(0) for c in range(C)])
+        nearest = cdist(query[:, expert], means, "cosine" if space == "cosine" else "euclidean").argmin(1)
+        assert (found[:, expert].argmax(1) == nearest).mean() > 0.995
+    assert build_head(result.head.spec, 0)(test).shape == result.head(test).shape
+    others = [logits_of(ncm.fit(inputs, space=other), test).argmax(1) for other in ("cl2n", "l2n")]
+    assert all((logits_of(result, test).argmax(1) != other).any() for other in others)
+
+
+@pytest.mark.parametrize("method, tau", [("crt", None), ("balanced_softmax", 1.0), ("balanced_softmax", 0.25)])
+def test_sampling_decides_what_a_head_sees_and_what_its_logits_embody(method, tau, make_inputs, monkeypatch):
+    inputs, *_ = make_inputs()
+    module, options = importlib.import_module(f"lt.methods.{method}"), {} if tau is None else {"tau": tau}
+    seen = {}
+
+    def watched(head, loss, bank, draw, generator, **recipe):
+        seen["share"] = np.bincount(inputs.labels[torch.cat([draw() for _ in range(40)])], minlength=C) / (40 * 32)
+        return []
+
+    monkeypatch.setattr(module, "fit_head", watched)
+    found = {}
+    for sampling in ("instance", "class_balanced"):
+        found[sampling] = module.fit(inputs, **QUICK, **options, sampling=sampling).logit_prior
+        sampled = prior(COUNTS) if sampling == "instance" else np.full(C, 1 / C)
+        np.testing.assert_allclose(seen["share"], sampled, atol=0.02)
+        exponent = (1 if sampling == "instance" else 0) - (tau or 0)
+        np.testing.assert_allclose(found[sampling], prior(COUNTS) ** exponent / (prior(COUNTS) ** exponent).sum())
+    assert not np.allclose(found["instance"], found["class_balanced"])
+
+
+def test_balancing_twice_favours_the_tail(make_inputs):
+    inputs, test, target = make_inputs()
+    fits = (
+        load("methods", "balanced_softmax")(inputs, steps=300, batch_size=32, sampling=sampling)
+        for sampling in ("instance", "class_balanced")
+    )
+    once, twice = (accuracies(logits_of(fitted, test), target) for fitted in fits)
+    assert twice[0] < once[0] and twice[1] > once[1]
 
 
 def pc_inputs(logit_prior):

@@ -27,6 +27,14 @@ def test_worked_example():
     assert metrics["macro_f1"] == pytest.approx(0.388889, abs=5e-7)
 
 
+def test_precision_over_the_predicted_classes_leaves_out_those_never_predicted():
+    labels, predicted = np.arange(4).repeat(2), np.array([0, 0, 1, 0, 0, 1, 1, 1])
+    metrics = accuracies(labels, predicted, np.array([150, 50, 40, 10]))
+    assert [metrics["many_precision"], metrics["medium_precision"], metrics["few_precision"]] == [0.5, 0.125, 0.0]
+    names = ("many", "medium", "few", "head", "mid", "tail")
+    assert [metrics[f"{name}_precision_predicted"] for name in names] == [0.5, 0.25, None, 0.375, None, None]
+
+
 def test_groups_by_threshold_and_by_thirds():
     labels = np.arange(4).repeat(2)
     predicted = np.array([0, 0, 1, 0, 2, 2, 0, 0])

@@ -139,8 +139,8 @@ def test_best_of_each_column_is_marked(workspace):
 
 
 def test_published_numbers_stand_below_ours_where_the_settings_are_a_recipe(workspace):
-    recipe = {"summary": "own", "source": {"paper": "A", "table": "B"}, "protocol": "p", "differs": []}
-    published = {"balms": {"balanced": 0.508, "few": 0.25, "source": "<i>a table"}}
+    recipe = {"summary": "own", "source": {"paper": "A", "table": "B"}, "protocol": "p", "differs": ["fewer < epochs"]}
+    published = {"balms": [{"balanced": 0.508, "few": 0.25, "source": "<i>a table"}, {"balanced": 0.512, "source": "a letter"}]}
     Path("recipes").mkdir()
     for loss, shown in (("ce", True), ("focal", False)):
         content = recipe | {"overrides": {"loss": loss, "report.row": "lws"}, "recipes": {"own": {"published": published}}}
@@ -149,8 +149,9 @@ def test_published_numbers_stand_below_ours_where_the_settings_are_a_recipe(work
         seen = Seen(text)
         found = {(row, name) for row, cells in seen.cells.items() for name, cell in cells.items() if "published" in cell["text"]}
         assert found == ({("balms", "balanced"), ("balms", "few")} if shown else set())
-        assert seen.cells["balms"]["balanced"]["text"].endswith("published 50.8") == shown
-        assert ("stages.recipe own --show" in seen.text and "&lt;i&gt;a table" in text) == shown
+        assert seen.cells["balms"]["balanced"]["text"].endswith("published 50.8 and 51.2") == shown
+        assert ("stages.recipe own --show" in seen.text and "&lt;i&gt;a table; a letter" in text) == shown
+        assert ("<li>fewer &lt; epochs</li>" in text) == shown
 
 
 def test_one_seed_and_an_empty_group_leave_no_number(workspace):

@@ -68,6 +68,7 @@ def test_the_shipped_file_lists_every_option(kind):
         ({"weighting": "longtail_da", "mix": "mixup"}, ["mix", "'mixup'"]),
         ({"weighting": "longtail_da", "train__sync_batchnorm": True}, ["train.sync_batchnorm", "forward-mode"]),
         ({"methods__balms__meta_set": "val"}, ["methods.balms.meta_set", "subset.val_fraction above 0"]),
+        ({"methods__tau_norm__tau": None}, ["methods.tau_norm.tau: got None", "subset.val_fraction above 0"]),
         ({"methods__tde": {}}, ["methods.tde", "causal"]),
         ({"methods__crt__lr": float("nan")}, ["methods.crt.lr", "nan"]),
     ],

@@ -17,9 +17,10 @@ from lt.metrics import blocks
 from lt.predictor import Calibration, Network, Predictor, calibrate, describe, open_predictor, read_network, target_prior
 from lt.subset import read_subset
 from stages import predict as stage
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
-ROWS = [("base", 0), ("pc", 0), ("ncm", 0), ("dro_lt", 0), ("xerm_pc", 0), ("tau_norm", 1)]
+ROWS = [("base", 0), ("pc", 0), ("ncm", 0), ("dro_lt", 0), ("xerm_pc", 0), ("crt", 1)]
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +29,18 @@ def built(stages_in):
     options = {"epochs": 1, "batch_size": 64, "head_epochs": 1, "eps_mode": "count"}
     stages_in(
         {"train.epochs": 5, "train.schedule": "constant", "distill.epochs": 1, "distill.schedule": "constant",
-         "methods.dro_lt": options},
+         "methods.dro_lt": options, "methods.ncm.space": "plain"},
         "subsample", "base --seed 0", "features --seed 0",
         *(f"retrain {method} --seed 0" for method in ("pc", "ncm", "dro_lt")), "distill pc --seed 0",
     )  # fmt: skip
-    return stages_in(
-        {"features.bn": "recalibrate_balanced", "features.batch_size": 64},
-        "base --seed 1", "features --seed 1", "retrain tau_norm --seed 1",
+    content = params.read_yaml(ROOT / "params.yaml")
+    every = {key: content[key] for key in ("methods", "teachers")} | {"methods.dro_lt": options}
+    stages_in(
+        {"features.bn": "recalibrate_balanced", "features.batch_size": 64, "methods": {"crt": {"steps": 20}}, "teachers": {},
+         "report.row": "base"},
+        "base --seed 1", "features --seed 1", "retrain crt --seed 1",
     )  # fmt: skip
+    return stages_in({"features.bn": "frozen", **every, "methods.crt.steps": 20})
 
 
 @pytest.fixture
@@ -165,7 +170,7 @@ def test_text_tells_row_seed_prior_temperature_and_the_classes(run, tmp_path):
     assert first == "xerm_pc, seed 0 (the first of params.yaml), prior uniform"
     assert second.startswith("calibrated: temperature ") and "fitted on 500 test images" in second
     assert line.startswith(f"{file}: ") and line.count(" %") == 3
-    assert "first of params" not in run("--row", "tau_norm", "--seed", 1, file)
+    assert "first of params" not in run("--row", "crt", "--seed", 1, file)
 
 
 def test_one_image_in_several_forms_is_one_prediction(run, tmp_path):

@@ -64,7 +64,7 @@ def test_a_recipe_gives_valid_params(name, tmp_path):
     settings = loaded(expanded(name), tmp_path)
     assert settings.train.epochs > settings.weightings[settings.weighting].get("start_epoch", 0)
     assert set(RECIPES[name].published) <= set(settings.rows())
-    for row in RECIPES[name].published.values():
+    for row in sum(RECIPES[name].published.values(), []):
         assert row["source"] and set(row) - {"source"} <= METRICS
     if name.startswith("cifar"):
         dataset, imbalance, _ = name.split("_", 2)
@@ -96,6 +96,41 @@ def test_balms_follows_its_published_schedule():
             total = sum(int(largest * (1 / imbalance) ** (c / (classes - 1))) for c in range(classes))
             batches = -(-total // 512)
             assert (train["epochs"], train["warmup_epochs"]) == (-(-13000 // batches), -(-800 // batches))
+
+
+def test_constants_that_are_only_in_released_settings():
+    assert expanded("cifar100_if100_ride")["losses"]["ride"]["diversity"] == -0.45
+    (published,) = RECIPES["cifar100_if100_xerm_ride"].published["xerm_pc"]
+    assert "few_precision_predicted" in published and "few_precision" not in published
+
+
+def test_the_over_balance_ablation_changes_the_draw_of_balanced_softmax_and_nothing_else():
+    names = [name for name in RECIPES if name.endswith("_over_balance")]
+    assert len(names) == 6
+    for name in names:
+        found, balms = expanded(name), expanded(name.replace("over_balance", "balms"))
+        balms["methods"] = {"balanced_softmax": balms["methods"]["balanced_softmax"] | {"sampling": "class_balanced"}}
+        balms["report"] = {"row": "balanced_softmax"}
+        assert found == balms
+
+
+def test_both_sets_of_prior_lt_and_of_bag_of_tricks_are_told():
+    def values(name):
+        return [numbers["balanced"] for numbers in RECIPES[name].published["base"]]
+
+    assert values("cifar10_if10_prior_lt") == [0.8966, 0.8780] and values("cifar100_if100_prior_lt") == [0.4545, 0.4641]
+    assert values("cifar100_if100_plain") == values("cifar100_if100_decoupling") == [0.3832, 0.3773]
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith(("imagenet_lt", "places_lt"))])
+def test_who_sees_labelled_validation_images_is_told(name, tmp_path):
+    settings = loaded(expanded(name), tmp_path)
+    seeing = {
+        row for row, options in settings.methods.items()
+        if any(option in options and options[option] == value for option, value in params.VALIDATES.items())
+    }  # fmt: skip
+    (told,) = [line for line in RECIPES[name].differs if "labelled images of the validation part" in line]
+    assert all(row in told for row in seeing) and (not name.endswith("_balms") or "balms" in seeing)
 
 
 def test_expanding_replaces_rows_and_fills_in_defaults():
@@ -159,6 +194,8 @@ def test_values_in_the_grammar_of_dvc():
         ({"published": {"base": {"balanced": 45.3, "source": "a table"}}}, "fraction, 0 to 1"),
         ({"published": {"base": {"balanced": 0.453}}}, "its source"),
         ({"published": {"base": {"source": "a table"}}}, "at least one metric"),
+        ({"published": {"base": []}}, "at least one metric"),
+        ({"published": {"base": [{"balanced": 0.4, "source": "a table"}, {"balanced": 0.5}]}}, "its source"),
         ({"sauce": 1}, "sauce"),
     ],
 )

@@ -41,7 +41,8 @@ TINY = {
     },
     "recipes": {
         "tiny_a": {"published": {
-            "base": {"balanced": 0.41, "few": 0.1, "source": "a book"}, "pc": {"balanced": 0.6, "source": "a leaflet"},
+            "base": {"balanced": 0.41, "few": 0.1, "source": "a book"}, 
+            "pc": [{"balanced": 0.6, "source": "a leaflet"}, {"balanced": 0.425, "few": 0.25, "source": "a letter"}],
         }},
         "tiny_b": {"overrides": {"imbalance": 10}},
     },
@@ -450,6 +451,9 @@ def test_the_table_holds_the_numbers_of_the_run_folder_beside_the_published_ones
     assert base["published"] == {"balanced": 0.41, "few": 0.1} and base["source"] == "a book"
     assert base["difference"] == {"balanced": 0.01, "few": 0.15} and base["verdict"] == {"balanced": "inside", "few": "above"}
     assert desk.rows()["pc"]["verdict"] == {"balanced": "below"} and desk.rows()["crt"]["verdict"] == {}
+    (also,) = desk.rows()["pc"]["also"]
+    assert also["published"] == {"balanced": 0.425, "few": 0.25} and also["source"] == "a letter"
+    assert also["verdict"] == {"balanced": "inside", "few": "inside"} and desk.rows()["base"]["also"] == []
     recipe = desk.json()["recipes"]["tiny_a"]
     assert recipe["differs"] == ["digits are no photographs", "mean over 2 seeds: 0 1"] and recipe["commits"] == ["unknown"]
     assert list(recipe["seconds"]["base"]) == ["--seed 0", "--seed 1"] and set(recipe["seconds"]["evaluate"]) == set(ROWS)
@@ -458,6 +462,9 @@ def test_the_table_holds_the_numbers_of_the_run_folder_beside_the_published_ones
     cells = [cell.strip() for cell in shown.strip("|").split("|")]
     assert cells[:7] == ["base", "2", "1", "42.0 ± 2.0", "41.0", "+1.0", "inside"]
     assert cells[7:] == ["50.0 ± 2.0", "-", "25.0 ± 2.0", "1.500 ± 0.020", "10.0 ± 2.0"]
+    assert "Published: base: a book; pc: a leaflet; pc [2]: a letter." in lines
+    (second,) = [line for line in lines if line.startswith("| pc [2] | balanced")]
+    assert [cell.strip() for cell in second.strip("|").split("|")][3:] == ["42.5", "-0.5", "inside"]
 
 
 def test_nothing_of_the_machine_is_in_the_table(desk):

@@ -26,7 +26,8 @@ def make(
     Each expert learns by itself; a negative factor pushes its probabilities away from those of the experts' mean logits. With a
     single expert, or diversity 0, it is loss ldam, and as there logits are expected to be scale * cosine.
 
-    diversity: -0.2 in the released settings for CIFAR-100-LT    temperature: that of all classes, t_c, before start_epoch
+    diversity: -0.45 in the released settings for CIFAR-100-LT; those for ImageNet-LT and iNaturalist leave it at -0.2
+    temperature: that of all classes, t_c, before start_epoch
     start_epoch: from here on, counted from 0, LDAM is weighted by effective number, as weighting class_balanced with normalize:
         batch would, which the diversity must not be; and rare classes have lower temperatures, temperature * s_c / max s with
         s_c = 1 + spread (C prior_c - 1). 160 of 200 as published; None: never

@@ -1,10 +1,15 @@
 """Decoupled Balanced Softmax: a new head, trained with the balanced softmax loss on the frozen features."""
 
+from typing import Literal
+
+import numpy as np
+
 from lt import keys
 from lt.contracts import Inputs, Retrained
+from lt.counts import embodied_prior
 from lt.losses import balanced_softmax
 from lt.options import Count, Fraction, NonNegative, Positive
-from lt.retraining import FeatureBank, dtype_of, fit_head, shuffled_batches
+from lt.retraining import FeatureBank, dtype_of, fit_head, head_batches
 
 
 def fit(
@@ -17,19 +22,23 @@ def fit(
     weight_decay: NonNegative = 5e-4,
     nesterov: bool = False,
     tau: NonNegative = 1.0,
+    sampling: Literal["instance", "class_balanced"] = "instance",
 ) -> Retrained:
     """Balanced softmax with natural sampling: every image equally often, the prior inside the loss.
 
     tau: exponent of the class counts in the loss; the logits embody prior^(1 - tau), the uniform prior for tau = 1
+    sampling: class_balanced draws every class equally often as well, the paper's ablation 'BS + DT + CBS': compensated twice, the
+        logits embody prior^-tau, and the tail is favoured
 
     returns the new head and its log    (source: Ren et al. 2020, BALMS: the 'BS + DT' rows)
     """
     generator = keys.generator(inputs.seed, "balanced_softmax")
     head = inputs.new_head().to(inputs.device)
     loss = balanced_softmax.make(inputs.counts, tau=tau)
-    batches = shuffled_batches(len(inputs.labels), batch_size, generator)
+    draw, sampled = head_batches(sampling, inputs, batch_size, generator)
     log = fit_head(
-        head, loss.to(inputs.device), FeatureBank(inputs, dtype_of(head)), lambda: next(batches), generator,
+        head, loss.to(inputs.device), FeatureBank(inputs, dtype_of(head)), draw, generator,
         steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov,
     )
-    return Retrained(head, logit_prior=loss.logit_prior.cpu().numpy(), log=log)
+    embodied = embodied_prior(loss.logit_prior.cpu().numpy(), inputs.counts, sampled, np.ones(len(sampled)))
+    return Retrained(head, logit_prior=embodied, log=log)

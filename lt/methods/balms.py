@@ -16,6 +16,7 @@ from lt.options import Count, Fraction, NonNegative, OpenFraction, Positive
 from lt.retraining import ClassPool, FeatureBank, Outcome, descend, dtype_of
 from lt.sgd import SGD
 
+STATISTICS = "mixture"
 NOISE_AT_ONCE = 2**20  # numbers: an instance-level draw takes a few MiB, however many images there are
 
 

@@ -1,12 +1,15 @@
 """cRT: a new head, trained with class-balanced sampling and cross-entropy on the frozen features."""
 
+from typing import Literal
+
 import numpy as np
 
 from lt import keys
 from lt.contracts import Inputs, Retrained
+from lt.counts import embodied_prior
 from lt.losses import ce
 from lt.options import Count, Fraction, NonNegative, Positive
-from lt.retraining import ClassPool, FeatureBank, dtype_of, fit_head
+from lt.retraining import FeatureBank, dtype_of, fit_head, head_batches
 
 
 def fit(
@@ -18,19 +21,23 @@ def fit(
     momentum: Fraction = 0.9,
     weight_decay: NonNegative = 5e-4,
     nesterov: bool = False,
+    sampling: Literal["class_balanced", "instance"] = "class_balanced",
 ) -> Retrained:
     """Classifier re-training: every class equally often (in random cycles), a uniform image of it, plain cross-entropy.
 
     The logits embody the uniform prior. lr falls to 0 as a cosine, step by step.
 
+    sampling: instance draws every image equally often instead, which trains the same head as the base's; the training prior then
+
     returns the new head and its log    (source: Kang et al. 2020, Decoupling, section 4.1)
     """
     generator = keys.generator(inputs.seed, "crt")
     head = inputs.new_head().to(inputs.device)
-    pool = ClassPool(inputs.labels, len(inputs.counts))
+    loss = ce.make(inputs.counts)
+    draw, sampled = head_batches(sampling, inputs, batch_size, generator)
     log = fit_head(
-        head, ce.make(inputs.counts).to(inputs.device), FeatureBank(inputs, dtype_of(head)),
-        lambda: pool.draw_balanced(batch_size, generator), generator,
+        head, loss.to(inputs.device), FeatureBank(inputs, dtype_of(head)), draw, generator,
         steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov,
     )
-    return Retrained(head, logit_prior=np.full(len(inputs.counts), 1 / len(inputs.counts)), log=log)
+    embodied = embodied_prior(loss.logit_prior.cpu().numpy(), inputs.counts, sampled, np.ones(len(sampled)))
+    return Retrained(head, logit_prior=embodied, log=log)

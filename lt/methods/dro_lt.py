@@ -22,6 +22,7 @@ from lt.robust_loss import Robustness, RobustObjective, over_layers
 from lt.samplers import class_aware
 from lt.weightings import none as no_weighting
 
+STATISTICS = None  # its own backbone
 IMAGES_AT_ONCE = 512
 
 

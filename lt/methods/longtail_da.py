@@ -16,6 +16,8 @@ from lt.options import Count, Fraction, NonNegative, OpenFraction, Positive
 from lt.retraining import ClassPool, FeatureBank, Outcome, descend, dtype_of, inner_products, shuffled_batches, trainable
 from lt.sgd import SGD
 
+STATISTICS = "natural"
+
 
 def fit(
     inputs: Inputs,

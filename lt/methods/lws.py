@@ -9,6 +9,8 @@ from lt.losses import ce
 from lt.options import Count, Fraction, NonNegative, Positive
 from lt.retraining import ClassPool, FeatureBank, dtype_of, fit_head
 
+STATISTICS = "balanced"
+
 
 def fit(
     inputs: Inputs,

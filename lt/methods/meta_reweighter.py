@@ -15,6 +15,8 @@ from lt.options import Count, Fraction, NonNegative, OpenFraction, Positive
 from lt.retraining import FeatureBank, Outcome, descend, dtype_of, shuffled_batches
 from lt.sgd import SGD
 
+STATISTICS = "mixture"
+
 
 def fit(
     inputs: Inputs,

@@ -9,34 +9,38 @@ from torch.nn import functional as F
 from lt.contracts import Inputs, Retrained
 from lt.retraining import parts_of
 
+STATISTICS = "frozen"
 ROWS_AT_ONCE = 65_536
 
 
-def fit(inputs: Inputs, *, space: Literal["cl2n", "l2n"] = "cl2n") -> Retrained:
-    """Class means of the normalised features of the images as they are, nearest by Euclidean distance.
+def fit(inputs: Inputs, *, space: Literal["cl2n", "l2n", "cosine", "plain"] = "cl2n") -> Retrained:
+    """The class whose mean over the features of the images as they are is nearest.
 
-    space: cl2n subtracts the mean feature of the training part before scaling to unit length; l2n only scales
+    space: cl2n subtracts the mean feature of the training part and scales to unit length, then takes means and Euclidean
+        distances; l2n only scales; plain does neither; cosine takes means as plain does, and the angle to them for the distance
     The rule counts every class once, so its logits are taken to embody the uniform prior.
 
     (source: Kang et al. 2020, Decoupling, section 4.2)
     """
-    head = inputs.new_head("nearest_mean").to(inputs.device)
+    head = inputs.new_head("nearest_mean", normalise=space != "plain").to(inputs.device)
     for number, part in enumerate(parts_of(head)):
         clean = inputs.clean if inputs.clean.ndim == 2 else inputs.clean[:, number]
         centre = clean.mean(0, dtype=np.float64) if space == "cl2n" else np.zeros(clean.shape[1])
+        means = torch.from_numpy(class_means(clean, centre, inputs.labels, inputs.counts, scaled=space in ("cl2n", "l2n")))
         with torch.no_grad():
             part.centre.copy_(torch.from_numpy(centre))
-            part.means.copy_(torch.from_numpy(class_means(clean, centre, inputs.labels, inputs.counts)))
+            part.means.copy_(F.normalize(means, dim=1) if space == "cosine" else means)
     return Retrained(head, logit_prior=np.full(len(inputs.counts), 1 / len(inputs.counts)))
 
 
-def class_means(features: np.ndarray, centre: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean of (f - centre) / |f - centre| over each class, a part of the rows at a time and in float64.
+def class_means(features: np.ndarray, centre: np.ndarray, labels: np.ndarray, counts: np.ndarray, scaled: bool) -> np.ndarray:
+    """Mean of f - centre over each class, `scaled` to unit length before, a part of the rows at a time and in float64.
 
     features (N, D)    centre (D,)    labels (N,)    counts (C,)    returns (C, D)
     """
     sums = torch.zeros(len(counts), features.shape[1], dtype=torch.float64)
     for start in range(0, len(features), ROWS_AT_ONCE):
         rows = torch.from_numpy(features[start : start + ROWS_AT_ONCE] - centre)
-        sums.index_add_(0, torch.from_numpy(labels[start : start + ROWS_AT_ONCE]), F.normalize(rows, dim=1))
+        rows = F.normalize(rows, dim=1) if scaled else rows
+        sums.index_add_(0, torch.from_numpy(labels[start : start + ROWS_AT_ONCE]), rows)
     return sums.numpy() / counts[:, None]

@@ -5,6 +5,8 @@ import numpy as np
 from lt.contracts import Inputs, Retrained
 from lt.options import NonNegative, Positive
 
+STATISTICS = "frozen"
+
 
 def fit(inputs: Inputs, *, tau: NonNegative = 1.0, target_prior: list[Positive] | None = None) -> Retrained:
     """logits + tau * (log target - log base prior); the head is not changed.

@@ -7,6 +7,8 @@ from lt.heads.causal import CausalHead
 from lt.options import Real
 from lt.retraining import parts_of
 
+STATISTICS = "frozen"
+
 
 def fit(inputs: Inputs, *, alpha: Real | None = None) -> Retrained:
     """Logits of the base head without what the running feature mean explains; see lt/heads/causal.py. Nothing is trained.

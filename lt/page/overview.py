@@ -7,7 +7,7 @@ from lt.counts import thirds
 from lt.page.parts import figure, grid
 from lt.page.plot import Mark, dot_list, linear
 from lt.page.sources import Sources
-from lt.recipes import Recipe, followed
+from lt.recipes import Numbers, Recipe, followed
 from lt.table import HEADLINE, PERCENT
 
 LOWER_IS_BETTER = ("nll", "ece")
@@ -117,7 +117,7 @@ def table(sources: Sources) -> str:
     body = []
     for row, content in sources.rows.items():
         head = f'<th scope="row"><i class="swatch {sources.css[row]}"></i>{escape(row)}</th>'
-        cells = "".join(_cell(name, content, best[name], published.get(row, {})) for name in HEADLINE)
+        cells = "".join(_cell(name, content, best[name], published.get(row, [])) for name in HEADLINE)
         body.append(f'<tr data-row="{escape(row)}">{head}{cells}</tr>')
     return (
         f'<div class="scroll"><table class="results"><thead><tr class="groups"><th></th>{groups}</tr>'
@@ -126,22 +126,26 @@ def table(sources: Sources) -> str:
 
 
 def _protocol(recipe: Recipe | None) -> str:
-    """Which recipe these settings are, and where its published numbers stand."""
+    """Which recipe these settings are, where its published numbers stand, and what differs from the original."""
     if recipe is None:
         return ""
-    places = escape("; ".join(dict.fromkeys(str(values["source"]) for values in recipe.published.values())))
+    sources = (str(values["source"]) for found in recipe.published.values() for values in found)
+    places = escape("; ".join(dict.fromkeys(sources)))
     command = f"<code>python -m stages.recipe {escape(recipe.name)} --show</code>"
-    return f"<p>Published: {places}. These are the settings of a recipe; {command} tells what differs from the original.</p>"
+    differs = "".join(f"<li>{escape(line)}</li>" for line in recipe.differs)
+    told = f"<details><summary>What differs from the original</summary><ul>{differs}</ul></details>" if differs else ""
+    return f"<p>Published: {places}. These are the settings of a recipe, which {command} tells.</p>{told}"
 
 
-def _cell(name: str, content: dict, best: float | None, published: dict[str, float | str]) -> str:
+def _cell(name: str, content: dict, best: float | None, published: list[Numbers]) -> str:
     mean, sd = content["mean"][name], content["sd"][name]
     if mean is None:
         return f'<td class="empty" data-metric="{name}">–</td>'
     data = f' data-metric="{name}" data-mean="{mean}"' + ("" if sd is None else f' data-sd="{sd}"')
     # The bar is for recalls and accuracies: an error has no end to measure it against.
     bar = "" if name in LOWER_IS_BETTER else f' style="--share:{100 * mean:.1f}%"'
-    below = f"<div><small>published {100 * published[name]:.1f}</small></div>" if name in published else ""
+    values = [f"{100 * numbers[name]:.1f}" for numbers in published if name in numbers]
+    below = f"<div><small>published {' and '.join(values)}</small></div>" if values else ""
     return f'<td{data}{" class=best" if mean == best else ""}{bar}>{_number(name, content, "<small>", "</small>")}{below}</td>'
 
 

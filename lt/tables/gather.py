@@ -3,7 +3,7 @@
 from typing import Any
 
 from lt import artifacts
-from lt.recipes import Recipe
+from lt.recipes import Numbers, Recipe
 from lt.table import HEADLINE
 from lt.tables.budget import changes
 from lt.tables.graph import Stage
@@ -41,7 +41,7 @@ def table(name: str, runs: list[tuple[Recipe, Run]], whole: list[dict], budget: 
 
 def section(recipe: Recipe, run: Run, whole: dict[str, Any], budget: float, seeds: list[int]) -> dict[str, Any]:
     """One recipe: where it comes from, how this run differs, its rows, and what made them."""
-    rows = {row: row_of(run, row, recipe.published.get(row), budget) for row in run.rows()}
+    rows = {row: row_of(run, row, recipe.published.get(row, []), budget) for row in run.rows()}
     stages = {stage.name: (stage, note) for row in rows.values() for stage, note in row.pop("stages")}
     notes = [note for _, note in stages.values()]
     trained = [note for note in notes if "torch" in note]
@@ -80,14 +80,15 @@ def seeds_done(runs: list[Run]) -> list[int]:
     return max((note["params"]["seeds"] for note in notes if note), key=len, default=[])
 
 
-def row_of(run: Run, row: str, published: dict[str, float | str] | None, budget: float) -> dict[str, Any]:
+def row_of(run: Run, row: str, published: list[Numbers], budget: float) -> dict[str, Any]:
     """One row: status done, not run, or out of date; numbers where it is done; the published ones in any case.
 
     stages: (stage, its note) of everything that the row was made by    other_code: stages that were made by other code than the
     folder's present one    difference: our mean minus the published value    verdict: by metric, only at the whole budget
+    also: published, source, and where the row is done difference and verdict, of each further source
     """
-    numbers = {name: value for name, value in (published or {}).items() if name != "source"}
-    found = {"budget": budget, "published": numbers, "source": (published or {}).get("source"), "stages": []}
+    first, *others = [_parted(numbers) for numbers in published] or [_parted({})]
+    found = {"budget": budget, **first, "also": others, "stages": []}
     (last,) = [stage for stage in run.plan([0], [row]) if stage.command == ("evaluate", row)]
     note = run.note(last)
     if note is None or not run.is_whole(last):
@@ -101,18 +102,32 @@ def row_of(run: Run, row: str, published: dict[str, float | str] | None, budget:
     if stale:
         return found | {"status": "out of date", "changed": stale}
     details = artifacts.read_json(run.folder / "results" / "details" / f"{row}.json")
-    mean, sd = ({name: details[kind].get(name) for name in dict.fromkeys((*HEADLINE, *numbers))} for kind in ("mean", "sd"))
-    compared = {name: value for name, value in numbers.items() if mean[name] is not None}
+    names = dict.fromkeys((*HEADLINE, *(name for numbers in (first, *others) for name in numbers["published"])))
+    mean, sd = ({name: details[kind].get(name) for name in names} for kind in ("mean", "sd"))
     return found | {
         "status": "done",
         "seeds": seeds,
         "mean": mean,
         "sd": sd,
-        "difference": {name: round(mean[name] - value, 6) for name, value in compared.items()},
-        "verdict": {name: verdict(mean[name], sd[name], value) for name, value in compared.items()} if budget == 1 else {},
+        **_compared(first, mean, sd, budget),
+        "also": [numbers | _compared(numbers, mean, sd, budget) for numbers in others],
         "context": details["context"],
         "other_code": [name for name, what in changed.items() if what["code"] and name != "check"],
         "stages": [(stage, run.note(stage)) for stage in plan if stage.command[0] != "check"],
+    }
+
+
+def _parted(numbers: Numbers) -> dict[str, Any]:
+    """Published numbers apart from where they stand."""
+    return {"published": {name: value for name, value in numbers.items() if name != "source"}, "source": numbers.get("source")}
+
+
+def _compared(numbers: dict[str, Any], mean: dict[str, Any], sd: dict[str, Any], budget: float) -> dict[str, Any]:
+    """Difference and verdict, by metric, of our row beside the numbers of one source; see row_of."""
+    values = {name: value for name, value in numbers["published"].items() if mean[name] is not None}
+    return {
+        "difference": {name: round(mean[name] - value, 6) for name, value in values.items()},
+        "verdict": {name: verdict(mean[name], sd[name], value) for name, value in values.items()} if budget == 1 else {},
     }
 
 

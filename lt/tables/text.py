@@ -79,25 +79,31 @@ def _number(name: str, content: dict[str, Any]) -> str:
 
 
 def _sources(rows: dict[str, dict[str, Any]]) -> list[str]:
-    """Where the published numbers stand, each place once with its rows."""
+    """Where the published numbers stand, each place once with its rows; the row's second source is marked [2], and so on."""
     places: dict[str, list[str]] = {}
     for row, content in rows.items():
-        if content["source"]:
-            places.setdefault(content["source"], []).append(row)
+        for mark, numbers in _marked(content):
+            if numbers["source"]:
+                places.setdefault(numbers["source"], []).append(row + mark)
     if not places:
         return ["Published: no number that could be checked."]
     return ["Published: " + "; ".join(f"{', '.join(found)}: {place}" for place, found in places.items()) + "."]
 
 
+def _marked(content: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The published numbers of a row by source: (no mark, the first), ( [2], the second) and so on."""
+    return [("", content), *((f" [{number}]", also) for number, also in enumerate(content["also"], start=2))]
+
+
 def _others(rows: dict[str, dict[str, Any]]) -> list[str]:
-    """A second table, of the published metrics other than balanced accuracy, where there are any."""
+    """A second table, of the published numbers other than the first source's balanced accuracy, where there are any."""
     lines = []
     for row, content in rows.items():
-        for name in content.get("difference", {}):
-            if name != "balanced":
-                published, difference = content["published"][name], content["difference"][name]
-                ours = [_number(name, content), f"{100 * published:.1f}", f"{100 * difference:+.1f}"]
-                lines.append([row, name, *ours, _verdict(content, name)])
+        for mark, numbers in _marked(content):
+            for name, difference in numbers.get("difference", {}).items():
+                if name != "balanced" or mark:
+                    ours = [_number(name, content), f"{100 * numbers['published'][name]:.1f}", f"{100 * difference:+.1f}"]
+                    lines.append([row + mark, name, *ours, _verdict(numbers, name)])
     return [aligned(["row", "metric", "ours %", "published %", "difference", "verdict"], lines)] if lines else []
 
 
