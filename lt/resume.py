@@ -26,7 +26,7 @@ def fingerprint(parts: dict[str, Any]) -> str:
     code = Path(__file__).parent
     hashes = {str(path.relative_to(code)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code.rglob("*.py"))}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    machine = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), gpu, can_compile(), distributed.count()]
+    machine = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), gpu, can_compile(), distributed.world_size()]
     facts = {"parts": parts, "code": hashes, "machine": [str(torch.__version__), *machine]}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -126,7 +126,7 @@ class StopSignal:
         return self
 
     def _ask(self, number, frame) -> None:
-        if not self.armed or (self.asked and distributed.count() == 1):
+        if not self.armed or (self.asked and distributed.world_size() == 1):
             raise KeyboardInterrupt("stopped; run the same command to continue from the last saved state, if there is one")
         self.asked = True
 
