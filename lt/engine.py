@@ -124,12 +124,14 @@ def _train_epoch(run: Run, epoch: int, first_step: int, losses: list, stop: resu
         losses.append(_train_step(run, epoch, step, lr, batches[step], starts[step]))
         stop.armed = True
         due = run.state is not None and time.monotonic() - run.saved_at > resume.SAVE_EVERY_S
-        asked, due = distributed.any_rank(step, stop.asked or distributed.orphaned(), due)
-        if asked or due:
+        asked, orphaned, due = distributed.any_rank(step, stop.asked, distributed.orphaned(), due)
+        if asked or orphaned or due:
             saved = _save(run, epoch, step + 1, losses)
-        if asked:
+        if asked or orphaned:
+            (saved,) = distributed.any_rank(step, saved)
+            why = ", since what had started a process of it is gone" if orphaned else ""
             told = "the state is saved" if saved else "this state could not be saved"
-            raise KeyboardInterrupt(f"{run.name}: stopped in epoch {epoch + 1}; {told}; run the same command to continue")
+            raise KeyboardInterrupt(f"{run.name}: stopped in epoch {epoch + 1}{why}; {told}; run the same command to continue")
     return losses
 
 

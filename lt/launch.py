@@ -77,7 +77,7 @@ def _run_all(count: int) -> str | int:
     from torch.distributed.launcher import LaunchConfig, elastic_launch
 
     if not os.environ.get("LT_DEBUG"):
-        _silence(logging.getLogger("torch.distributed"))
+        logging.disable()  # torch's launcher warns of what is told here in one message
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
     handled = [number.name for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
@@ -95,12 +95,6 @@ def _run_all(count: int) -> str | int:
         except SignalException:
             return f"\n{_last_words(Path(folder), 0) or 'stopped; run the same command to continue'}\n"
     return 0
-
-
-def _silence(logger: logging.Logger) -> None:
-    """Keeps torch's launcher from telling in its own words what is told here."""
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
 
 
 def _outcome(failures: dict, count: int, folder: Path) -> str | int:

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -92,6 +93,7 @@ def test_the_first_cause_is_told_once(codes, words, told, tmp_path):
 def launched_by(launcher, monkeypatch) -> str | int:
     """What is told where torch's launcher does as `launcher(config)`."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("LT_DEBUG", "1")  # leaves this process's logging as it is
     monkeypatch.setattr("torch.distributed.launcher.elastic_launch", lambda config, *_: lambda *_: launcher(config))
     return launch._run_all(2)
 
@@ -112,6 +114,37 @@ def test_ctrl_c_that_was_ignored_is_ignored(monkeypatch):
         signal.signal(signal.SIGINT, old)
     assert launched_by(lambda config: handled.append(config.signals_to_handle), monkeypatch) == 0
     assert handled == ["SIGTERM", "SIGTERM,SIGINT"]
+
+
+# Two processes; what they do is told by the last argument.
+ROLES = """
+import signal, sys, time
+from lt import command, distributed, launch
+
+def main():
+    with launch.processes():
+        print("process", distributed.rank(), "of", distributed.world_size(), "torch.distributed.launcher" in sys.modules)
+        if distributed.rank() == 1:
+            raise ValueError("no room")
+        if sys.argv[1] == "hang":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(600)
+        distributed.equal(0)
+
+command.run(main)
+"""
+
+
+@pytest.mark.parametrize("other", ["waits", pytest.param("hang", marks=pytest.mark.slow)])
+def test_an_error_of_one_process_ends_the_others(other, tmp_path):
+    (tmp_path / "roles.py").write_text(ROLES)
+    start = time.monotonic()
+    done = Project(tmp_path).run("python", "roles.py", other, ok=False, LT_NPROC="2", PYTHONPATH=str(ROOT))
+    assert time.monotonic() - start < 30 + launch.GRACE_S * (other == "hang")
+    assert done.returncode == 1
+    assert done.stdout == "process 0 of 2 False\n", "process 0 alone talks, and has not loaded the launcher"
+    assert done.stderr.endswith("\nerror: process 1 of 2 failed with exit code 1; nothing was written\nerror: no room\n\n")
+    assert "Traceback" not in done.stderr and "elastic" not in done.stderr
 
 
 # Tells who opens which file of the project for writing, and where to find each process.
@@ -153,18 +186,34 @@ class Scratch:
 
     def start(self, *stage: str) -> subprocess.Popen:
         """A stage that saves its state whenever it can, once it has done so."""
-        environment = {**os.environ, **self.environment, "LT_SAVE_EVERY_S": "-1"}
-        environment.pop("DVC_ROOT", None)
         before = self.saved()
-        process = subprocess.Popen(
-            [sys.executable, "-m", *stage], cwd=self.folder, env=environment, text=True,
+        process = self._start(*stage, LT_SAVE_EVERY_S="-1")
+        self.wait_for_a_save(before, process)
+        return process
+
+    def start_agents(self, **environment: str) -> list[subprocess.Popen]:
+        """The base stage as two torchruns, of one process each, that stand for two machines."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        torchrun = "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={address}"
+        return [self._start(*torchrun, "-m", *BASE, **environment, LT_NPROC="") for _ in range(2)]
+
+    def _start(self, *module: str, **changes: str) -> subprocess.Popen:
+        environment = {**os.environ, **self.environment, **changes}
+        environment.pop("DVC_ROOT", None)
+        return subprocess.Popen(
+            [sys.executable, "-m", *module], cwd=self.folder, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )
+
+    def wait_for_a_save(self, before: list[int], *processes: subprocess.Popen) -> None:
+        """Waits until a state was written after `before`; none of the processes may end before that."""
         deadline = time.monotonic() + 60
-        while self.saved() == before and process.poll() is None and time.monotonic() < deadline:
+        while self.saved() == before and all(process.poll() is None for process in processes) and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert process.poll() is None, process.communicate()[0]
-        return process
+        for process in processes:
+            assert process.poll() is None, process.communicate()[0]
 
     def saved(self) -> list[int]:
         """When states were written."""
@@ -233,6 +282,40 @@ def test_a_dead_process_and_ctrl_c_end_all_and_the_run_goes_on_to_the_same_bytes
     assert scratch.artifact("base") == base, "what was written before is kept"
     (scratch.folder / "artifacts/base/0/test_logits.npy").unlink()
     assert "continues in epoch" in scratch.run(*BASE).stdout
+    assert scratch.artifact("base") == base
+    assert not scratch.saved()
+
+
+@pytest.mark.slow
+def test_processes_whose_launcher_was_killed_save_their_state_and_end(scratch, base):
+    process = scratch.start(*BASE)
+    ranks = [scratch.pid(rank) for rank in range(2)]
+    process.kill()
+    before, deadline = scratch.saved(), time.monotonic() + 30
+    printed, _ = process.communicate(timeout=60)  # until the last process that may print has ended
+    while any(Path("/proc", str(rank)).exists() for rank in ranks) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(Path("/proc", str(rank)).exists() for rank in ranks)
+    assert scratch.saved() > before
+
+
+@pytest.mark.slow
+def test_two_machines_train_to_the_same_bytes_and_one_that_is_lost_ends_the_other(scratch, base):
+    for killed in range(2):
+        before = scratch.saved()
+        agents = scratch.start_agents(LT_SAVE_EVERY_S="-1")
+        scratch.wait_for_a_save(before, *agents)
+        agents[killed].kill()
+        printed, _ = agents[1 - killed].communicate(timeout=60)
+        agents[killed].communicate(timeout=60)
+        assert agents[1 - killed].returncode == 1
+        assert "since what had started a process of it is gone; the state is saved; run the same command to continue" in printed
+        assert scratch.artifact("base") == base, "what was written before is kept"
+    (scratch.folder / "artifacts/base/0/test_logits.npy").unlink()
+    agents = scratch.start_agents()
+    printed = [agent.communicate(timeout=120)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], printed
+    assert all("continues in epoch" in text for text in printed)
     assert scratch.artifact("base") == base
     assert not scratch.saved()
 
