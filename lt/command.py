@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Callable
 # Seconds and memory of each stage's last run: never a stage's output or dependency, since no two runs take the same.
 COST = Path(".cost")
 STAGES = ("check", "subsample", "base", "features", "retrain", "distill", "evaluate", "report")
+# Of several processes that train together: the name of what they are, and the exit code of one that was asked to stop.
+ROLE, STOPPED = "longtail", 130
 # Parameters of glibc's mallopt.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
@@ -28,26 +31,32 @@ def run(main: Callable[[], None]) -> None:
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("LT_DEBUG"):
             raise
-        _exit(f"\nerror: {str(error) or type(error).__name__}\n")
+        _exit(f"\nerror: {str(error) or type(error).__name__}\n", error)
     except KeyboardInterrupt as error:
-        _exit(f"\n{str(error) or 'stopped; run the same command to continue'}\n")
+        _exit(f"\n{str(error) or 'stopped; run the same command to continue'}\n", error)
     except SystemExit as error:
-        _exit(error.code)
+        _exit(error.code, error)
 
 
-def _exit(status: str | int | None) -> None:
-    """As sys.exit does; one of several processes that train together leaves at once.
+def _exit(status: str | int | None, error: BaseException) -> None:
+    """As sys.exit does; one of several processes that train together leaves at once, whatever signals come.
 
     The threads of its connections may abort the interpreter's orderly end, and its exit code with it, when another process
-    is gone already.
+    is gone already. A message is printed, or where lt/launch.py started the processes recorded for it.
     """
     if "RANK" not in os.environ:
         sys.exit(status)
-    if isinstance(status, str):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if isinstance(status, str) and os.environ.get("ROLE_NAME") == ROLE:
+        from torch.distributed.elastic.multiprocessing.errors import get_error_handler  # stages without a training have no torch
+
+        get_error_handler().record_exception(error)
+    elif isinstance(status, str):
         print(status, file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1 if isinstance(status, str) else status or 0)
+    os._exit(STOPPED if isinstance(error, KeyboardInterrupt) else 1 if isinstance(status, str) else status or 0)
 
 
 def keep_freed_memory() -> None:

@@ -79,7 +79,7 @@ class Xerm(engine.Objective):
             engine.mean_over_experts(imbalanced), engine.mean_over_experts(balanced), target, options.gamma, options.eps
         )
         member = F.one_hot(self.third[target], 3).double()
-        added = distributed.total(torch.stack([weight.double() @ member, member.sum(0)]))
+        added = distributed.all_reduce(torch.stack([weight.double() @ member, member.sum(0)]))
         self.weight_sum += added[0]
         self.weight_count += added[1]
         share = mixture(options.weights, weight)

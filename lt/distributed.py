@@ -21,7 +21,7 @@ AGREE_EVERY = 10
 LOST = 3
 
 
-def count() -> int:
+def world_size() -> int:
     """Number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -31,9 +31,9 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def share(examples: int) -> slice:
+def shard(examples: int) -> slice:
     """This process's rows of a batch: as many as the others have, or one more; in the order of ranks they are the batch."""
-    each, more = divmod(examples, count())
+    each, more = divmod(examples, world_size())
     start = rank() * each + min(rank(), more)
     return slice(start, start + each + (rank() < more))
 
@@ -53,9 +53,9 @@ def _together():
         sys.exit(LOST)
 
 
-def total(values: torch.Tensor) -> torch.Tensor:
+def all_reduce(values: torch.Tensor) -> torch.Tensor:
     """Sum of a tensor over the processes, without gradient."""
-    if count() == 1:
+    if world_size() == 1:
         return values
     values = values.detach().clone(memory_format=torch.contiguous_format)
     with _together():
@@ -65,30 +65,30 @@ def total(values: torch.Tensor) -> torch.Tensor:
 
 def rows(values: torch.Tensor) -> int:
     """Rows of a tensor, in all processes together."""
-    return int(total(torch.tensor(len(values))))
+    return int(all_reduce(torch.tensor(len(values))))
 
 
 def mean(values: torch.Tensor) -> torch.Tensor:
     """Mean of a vector (B,) over the rows of all processes, without gradient where there are several."""
-    if count() == 1:
+    if world_size() == 1:
         return values.mean()
-    added, number = total(torch.stack([values.sum(), values.new_full((), len(values))]))
+    added, number = all_reduce(torch.stack([values.sum(), values.new_full((), len(values))]))
     return added / number
 
 
-def gather(values: torch.Tensor) -> torch.Tensor:
+def all_gather(values: torch.Tensor) -> torch.Tensor:
     """The rows of all processes, in the order of ranks: (B_r, ..) -> (B, ..).
 
     Its gradient is the sum of what the processes found for a row, whose process gets it; forward mode is there, too.
     """
-    if count() == 1:
+    if world_size() == 1:
         return values
-    numbers = torch.zeros(count(), dtype=torch.int64)
+    numbers = torch.zeros(world_size(), dtype=torch.int64)
     numbers[rank()] = len(values)
-    return _Gather.apply(values, total(numbers).tolist())
+    return _AllGather.apply(values, all_reduce(numbers).tolist())
 
 
-class _Gather(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(values: torch.Tensor, numbers: list[int]) -> torch.Tensor:
         longest = max(numbers)
@@ -105,27 +105,27 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         start = sum(ctx.numbers[: rank()])
-        return total(gradient.contiguous())[start : start + ctx.numbers[rank()]], None
+        return all_reduce(gradient.contiguous())[start : start + ctx.numbers[rank()]], None
 
     @staticmethod
     def jvp(ctx, tangent: torch.Tensor, _: None) -> torch.Tensor:
-        return _Gather.forward(tangent, ctx.numbers)
+        return _AllGather.forward(tangent, ctx.numbers)
 
 
-def add_up(tensors: Iterable[torch.Tensor]) -> None:
+def all_reduce_coalesced(tensors: Iterable[torch.Tensor]) -> None:
     """Replaces each tensor by its sum over the processes, all in one message."""
-    if count() > 1:
+    if world_size() > 1:
         _exchanged([tensor.detach() for tensor in tensors], dist.all_reduce)
 
 
-def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
+def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Sums the gradients of a loss that was computed in parts."""
-    add_up(parameter.grad for parameter in parameters if parameter.grad is not None)
+    all_reduce_coalesced(parameter.grad for parameter in parameters if parameter.grad is not None)
 
 
-def take_first(tensors: Iterable[torch.Tensor]) -> None:
+def broadcast(tensors: Iterable[torch.Tensor]) -> None:
     """Gives all processes the values that process 0 has; tensors of integers are left alone."""
-    if count() > 1:
+    if world_size() > 1:
         _exchanged([tensor.detach() for tensor in tensors if tensor.is_floating_point()], lambda flat: dist.broadcast(flat, 0))
 
 
@@ -138,18 +138,18 @@ def _exchanged(tensors: list[torch.Tensor], call) -> None:
             tensor.copy_(part.view(tensor.shape))
 
 
-def anywhere(step: int, *flags: bool) -> tuple[bool, ...]:
+def any_rank(step: int, *flags: bool) -> tuple[bool, ...]:
     """Which flags are set in any process, for all of them to act alike; only looked at in every AGREE_EVERY-th step."""
-    if count() == 1:
+    if world_size() == 1:
         return flags
     if step % AGREE_EVERY:
         return (False,) * len(flags)
-    return tuple(total(torch.tensor(flags, dtype=torch.int64)).bool().tolist())
+    return tuple(all_reduce(torch.tensor(flags, dtype=torch.int64)).bool().tolist())
 
 
 def equal(*numbers: int) -> bool:
     """Whether all processes have the same numbers."""
-    return torch.equal(total(torch.tensor(numbers)), count() * torch.tensor(numbers))
+    return torch.equal(all_reduce(torch.tensor(numbers)), world_size() * torch.tensor(numbers))
 
 
 def orphaned() -> bool:
@@ -159,9 +159,9 @@ def orphaned() -> bool:
 
 def synchronise_batch_norm(model: nn.Module) -> None:
     """Makes batch norm take its statistics over the whole batch, in place; ValueError on a CPU, where torch cannot."""
-    if count() == 1:
+    if world_size() == 1:
         return
     if next(model.parameters()).device.type != "cuda":
-        got = f"got true with {count()} processes on a CPU"
+        got = f"got true with {world_size()} processes on a CPU"
         raise ValueError(f"sync_batchnorm: {got}, expected GPUs; set it to false, or LT_NPROC to 1")
     nn.SyncBatchNorm.convert_sync_batchnorm(model)

@@ -123,12 +123,14 @@ def _train_epoch(run: Run, epoch: int, first_step: int, losses: list, stop: resu
         losses.append(_train_step(run, epoch, step, lr, batches[step], starts[step]))
         stop.armed = True
         due = run.state is not None and time.monotonic() - run.saved_at > resume.SAVE_EVERY_S
-        asked, due = distributed.anywhere(step, stop.asked or distributed.orphaned(), due)
-        if asked or due:
+        asked, orphaned, due = distributed.any_rank(step, stop.asked, distributed.orphaned(), due)
+        if asked or orphaned or due:
             saved = _save(run, epoch, step + 1, losses)
-        if asked:
+        if asked or orphaned:
+            (saved,) = distributed.any_rank(step, saved)
+            why = ", since what had started a process of it is gone" if orphaned else ""
             told = "the state is saved" if saved else "this state could not be saved"
-            raise KeyboardInterrupt(f"{run.name}: stopped in epoch {epoch + 1}; {told}; run the same command to continue")
+            raise KeyboardInterrupt(f"{run.name}: stopped in epoch {epoch + 1}{why}; {told}; run the same command to continue")
     return losses
 
 
@@ -138,26 +140,26 @@ def _train_step(run: Run, epoch: int, step: int, lr: float, batch: torch.Tensor,
     With several processes each returns its summands of the three.
     """
     generator = keys.generator(run.seed, "step", epoch, step, device=run.labels.device)
-    mixed = _mixed_share(run, epoch, batch, start, generator)
+    mixed = _mixed_shard(run, epoch, batch, start, generator)
     passed = cache(lambda: _forward(run, mixed))
     weights = run.weighting(_weighting_step(run, epoch, step, lr, mixed, lambda: passed()[2], generator))
     features, logits, per_example = passed()
     loss = (weights * per_example).sum() / len(batch)
     run.optimizer.zero_grad()
     loss.backward()
-    distributed.add_gradients(run.optimizer.parameters)
+    distributed.all_reduce_gradients(run.optimizer.parameters)
     run.optimizer.step()
     if hasattr(run.model.head, "observe"):
-        run.model.head.observe(distributed.gather(features.detach()), lr)
+        run.model.head.observe(distributed.all_gather(features.detach()), lr)
     right = (mean_over_experts(logits.detach()).argmax(1) == mixed.target_a).sum()
     size = torch.full_like(right, len(mixed.target_a), dtype=torch.float64)
     return torch.stack([loss.detach().double(), right.double(), size])
 
 
-def _mixed_share(run: Run, epoch: int, batch: torch.Tensor, start: int, generator: torch.Generator) -> Mixed:
-    """This process's share of a batch (B,), whose first image has position `start` in its epoch, augmented and mixed.
+def _mixed_shard(run: Run, epoch: int, batch: torch.Tensor, start: int, generator: torch.Generator) -> Mixed:
+    """This process's shard of a batch (B,), whose first image has position `start` in its epoch, augmented and mixed.
 
-    Where images are mixed with others of their batch, each process augments and mixes all of it, and then takes its share.
+    Where images are mixed with others of their batch, each process augments and mixes all of it, and then takes its shard.
     """
     size, own = len(batch), _own(run, len(batch))
     positions = torch.arange(start, start + size, device=run.labels.device)
@@ -165,17 +167,17 @@ def _mixed_share(run: Run, epoch: int, batch: torch.Tensor, start: int, generato
     images = augmented(run.images[batch], run.augment, keys.derive(run.seed, "augment", epoch), positions)
     labels = run.labels[batch.to(run.labels.device, non_blocking=True)]
     mixed = run.mix(images, labels, epoch, generator)
-    share = distributed.share(size)
-    if own == share:
+    shard = distributed.shard(size)
+    if own == shard:
         return mixed
-    images, target, other, lam = (part[share] for part in mixed)
+    images, target, other, lam = (part[shard] for part in mixed)
     return Mixed(images, target, target if mixed.target_b is mixed.target_a else other, lam)
 
 
 def _own(run: Run, size: int) -> slice:
-    """The rows of a batch that this process augments: its share, or all where images need others of their batch."""
-    is_whole = getattr(run.mix, "batch_coupled", True) or size < distributed.count()  # an augmentation may need an image
-    return slice(0, size) if is_whole else distributed.share(size)
+    """The rows of a batch that this process augments: its shard, or all where images need others of their batch."""
+    is_whole = getattr(run.mix, "batch_coupled", True) or size < distributed.world_size()  # an augmentation may need an image
+    return slice(0, size) if is_whole else distributed.shard(size)
 
 
 def _forward(run: Run, mixed: Mixed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -215,7 +217,7 @@ def _finish_epoch(run: Run, epoch: int, losses: list[torch.Tensor]) -> None:
     Running statistics are those of process 0 from here on: the next epoch may begin with a look at the model, and they are saved.
     """
     table = _finite(run, epoch, losses)
-    distributed.take_first(run.model.buffers())
+    distributed.broadcast(run.model.buffers())
     size = table[:, 2].sum()
     row = {"epoch": epoch + 1, "lr": learning_rate(run.schedule, epoch)}
     row |= {"loss": float((table[:, 0] * table[:, 2]).sum() / size), "accuracy": float(table[:, 1].sum() / size)}
@@ -228,7 +230,7 @@ def _finish_epoch(run: Run, epoch: int, losses: list[torch.Tensor]) -> None:
 
 def _finite(run: Run, epoch: int, losses: list[torch.Tensor]) -> torch.Tensor:
     """(steps, 3) on the CPU: mean loss, right predictions, examples; TrainingError where a loss is not finite."""
-    table = distributed.total(torch.stack(losses)).cpu()
+    table = distributed.all_reduce(torch.stack(losses)).cpu()
     broken = torch.nonzero(~torch.isfinite(table[:, 0]))
     if len(broken):
         raise _diverged(run, f"the loss is {table[broken[0, 0], 0].item()} in batch {broken[0, 0].item() + 1}", epoch)
@@ -265,7 +267,7 @@ def _restore(run: Run) -> tuple[int, int, list[torch.Tensor]]:
     if not distributed.equal(saved["epoch"] if saved else -1, saved["step"] if saved else -1):
         raise TrainingError(f"{run.name}: the processes found different states; {run.state.folder} has to be one folder for all")
     if saved is None:
-        distributed.take_first([*run.model.state_dict().values(), *run.objective.state_dict().values()])
+        distributed.broadcast([*run.model.state_dict().values(), *run.objective.state_dict().values()])
         return 0, 0, []
     for name, part in _modules(run).items():
         part.load_state_dict(saved[name])

@@ -34,7 +34,7 @@ def is_compiled(schedule: Schedule, images: torch.Tensor) -> bool:
     `auto` depends on the pixels of the whole training, never on timings or on what remains: a resumed run decides alike.
     Batch norm over several processes runs eager. Raises ValueError where `on` meets a machine that cannot compile.
     """
-    if schedule.sync_batchnorm and distributed.count() > 1:
+    if schedule.sync_batchnorm and distributed.world_size() > 1:
         return False
     if schedule.compile == "on" and not can_compile():
         needs = "a C++ compiler (g++ or CXX), Python.h or, on a GPU, Triton"
@@ -63,8 +63,8 @@ class Forward:
     """
 
     def __init__(self, model: Classifier, schedule: Schedule, images: torch.Tensor):
-        share = distributed.share(schedule.batch_size)
-        self.device, self.batch_size = images.device, share.stop - share.start
+        shard = distributed.shard(schedule.batch_size)
+        self.device, self.batch_size = images.device, shard.stop - shard.start
         self.bf16 = precision_of(schedule, self.device) == "bf16"
         compiled = is_compiled(schedule, images)
         self.replayed = compiled and self.device.type == "cuda"
@@ -92,7 +92,7 @@ class Forward:
 def told(schedule: Schedule, images: torch.Tensor) -> str:
     """How this training runs, and why, in a few words."""
     precision = precision_of(schedule, images.device)
-    if schedule.sync_batchnorm and distributed.count() > 1:
+    if schedule.sync_batchnorm and distributed.world_size() > 1:
         why = "sync_batchnorm"
     elif schedule.compile != "auto":
         why = f"compile: {schedule.compile}"
@@ -101,7 +101,7 @@ def told(schedule: Schedule, images: torch.Tensor) -> str:
     else:
         why = f"{pixels(schedule, images):.1e} pixels in all; compiling pays from {PAYS_FROM_PIXELS[images.device.type]:.1e}"
     note = f", not {schedule.precision}, on a CPU" if precision != schedule.precision else ""
-    processes = f", {distributed.count()} processes" if distributed.count() > 1 else ""
+    processes = f", {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
     return f"{'compiled' if is_compiled(schedule, images) else 'eager'} ({why}), {precision}{note}{processes}"
 
 

@@ -1,42 +1,38 @@
-"""LT_NPROC processes for one training: a stage starts itself that many times, and all end together."""
+"""LT_NPROC processes for one training: torch's launcher starts the stage that many times, and all end together."""
 
+import json
+import logging
 import os
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Iterator
 
 import torch
 from torch import distributed as dist
 
-from lt import distributed
+from lt import command, distributed
 
 VARIABLE = "LT_NPROC"
-# For a process to end by itself after another one has, and to save its state when it is asked to stop.
-PATIENCE_S, GRACE_S = 3.0, 30.0
+# For a process to save its state when it is asked to stop, or to end after another one has; one that hangs is then killed.
+GRACE_S = 30
 
 
-def start() -> None:
-    """Joins the other processes, if there are to be several; one that was not started as one of them starts them all instead.
+@contextmanager
+def processes() -> Iterator[None]:
+    """Around a training: inside are all processes that train together; after it the first goes on alone, and the others end.
 
-    It then waits, and exits as they do. As torchrun does, it tells each its place in RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR
-    and MASTER_PORT, so that a stage may be started by torchrun as well, on several machines.
+    One that was not started as one of several starts them all, if LT_NPROC asks for it, and exits as they do; torchrun, on one
+    machine or several, may start them as well. Where the training fails in one of them, nothing here waits for the others.
     Raises ValueError where LT_NPROC is no number, or more than there are GPUs on a machine that has some.
     """
-    if dist.is_initialized():
-        return
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
         _join()
-    elif (count := processes()) > 1:
+    elif (count := requested()) > 1:
         sys.exit(_run_all(count))
-
-
-def finish() -> None:
-    """Ends all processes but the first, which goes on alone. Every process has to come here."""
+    yield
     if dist.is_initialized():
         first = distributed.rank() == 0
         distributed.equal(0)  # waits for the others
@@ -45,10 +41,10 @@ def finish() -> None:
             sys.exit(0)
 
 
-def processes() -> int:
+def requested() -> int:
     """LT_NPROC, 1 if it is not set; ValueError where it makes no sense on this machine."""
     text = os.environ.get(VARIABLE) or "1"
-    if not text.isdecimal() or int(text) < 1:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise ValueError(f"{VARIABLE}: got {text!r}, expected a number of processes, 1 or more")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus and int(text) > gpus:
@@ -62,6 +58,7 @@ def local_rank() -> int:
 
 
 def _join() -> None:
+    os.environ["LT_LAUNCHER"] = str(os.getppid())  # see distributed.orphaned
     gpus = torch.cuda.is_available()
     if gpus:
         torch.cuda.set_device(local_rank())
@@ -70,98 +67,65 @@ def _join() -> None:
 
 
 def _run_all(count: int) -> str | int:
-    """Runs this very command as `count` processes; gives what sys.exit takes, a message or a code."""
-    with tempfile.TemporaryDirectory() as folder:
-        errors = [Path(folder, str(rank)) for rank in range(count)]
-        environment = _environment(count)
-        with _signals() as got, _ending_all() as ranks:
-            for rank in range(count):
-                ranks.append(_start_rank(rank, environment, errors[rank]))
-            stopped = _wait(ranks, got)
-            codes = [process.poll() for process in ranks]
-        return _outcome(codes, errors, stopped)
+    """Runs this very command as `count` processes; gives what sys.exit takes, a message or a code.
 
-
-def _environment(count: int) -> dict[str, str]:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    own = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LT_LAUNCHER": os.getpid()}
-    threads = {"OMP_NUM_THREADS": str(max(1, cores // count))}
-    return threads | os.environ | {name: str(value) for name, value in own.items()}
-
-
-def _start_rank(rank: int, environment: dict[str, str], errors: Path) -> subprocess.Popen:
-    """Process 0 talks to the terminal; what the others say is kept in a file, for the case that they fail."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": errors.open("wb")} if rank else {}
-    place = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-    return subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env=environment | place, **quiet)
-
-
-@contextmanager
-def _signals():
-    """Gathers Ctrl-C and SIGTERM in a list instead of being ended by them, unless they are ignored."""
-    got, old = [], {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            old[number] = signal.signal(number, lambda number, frame: got.append(number))
-    try:
-        yield got
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _ending_all():
-    """A list for processes, none of which outlives the block."""
-    ranks = []
-    try:
-        yield ranks
-    finally:
-        for process in ranks:
-            process.kill()
-            process.wait()
-
-
-def _wait(ranks: list[subprocess.Popen], got: list[int]) -> bool:
-    """Waits until all have ended, or may be killed; returns whether they were asked to stop.
-
-    A signal is handed on: at a second one, or GRACE_S after the first, the waiting ends. After a failure the others have
-    PATIENCE_S to end by themselves, as most do for want of an answer, and are then asked to.
+    Process 0 talks to the terminal; what the others say goes to files, and so do the errors of all, of which one is told.
     """
-    asked, deadline = False, None
-    while any(process.poll() is None for process in ranks):
-        now = time.monotonic()
-        if len(got) > 1 or (deadline and now > deadline + GRACE_S):
-            break
-        if not deadline and any(process.poll() for process in ranks):
-            deadline = now + PATIENCE_S
-        if not asked and (got or (deadline and now > deadline)):
-            asked, deadline = True, deadline or now
-            for process in ranks:
-                process.terminate()
-        time.sleep(0.05)
-    return bool(got)
+    # Only one process of a training comes here: no other one has to load these.
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher import LaunchConfig, elastic_launch
+
+    if not os.environ.get("LT_DEBUG"):
+        logging.disable()  # torch's launcher warns of what is told here in one message
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
+    handled = [number.name for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
+    with tempfile.TemporaryDirectory() as folder:
+        config = LaunchConfig(
+            min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, role=command.ROLE, run_id=command.ROLE,
+            rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost", shutdown_timeout=GRACE_S,
+            signals_to_handle=",".join(handled),
+            logs_specs=DefaultLogsSpecs(folder, redirects={rank: Std.ALL for rank in range(1, count)}),
+        )
+        try:
+            elastic_launch(config, sys.executable)(*sys.orig_argv[1:])
+        except ChildFailedError as error:
+            return _outcome(error.failures, count, Path(folder))
+        except SignalException:
+            return f"\n{_last_words(Path(folder), 0) or 'stopped; run the same command to continue'}\n"
+    return 0
 
 
-def _outcome(codes: list[int | None], errors: list[Path], stopped: bool) -> str | int:
-    """0 if all succeeded. Else process 0 has told its own error; of the others the first is told that was killed, or did not just
-    follow. codes: None for a process that had to be killed after another one had failed"""
-    if not any(code != 0 for code in codes):
-        return 0
-    follow = 0, None, distributed.LOST, -signal.SIGTERM, -signal.SIGABRT  # gloo may abort where its last word is an exit
-    own = [rank for rank, code in enumerate(codes) if code not in follow]
-    killed = [rank for rank in own if codes[rank] < 0]
-    if codes[0] == 1 and (stopped or not killed):
-        return 1
-    if stopped:
-        return "\nstopped; run the same command to continue\n"
-    failed = killed[0] if killed else own[0] if own else next(rank for rank, code in enumerate(codes) if code)
-    code = codes[failed]
+def _outcome(failures: dict, count: int, folder: Path) -> str | int:
+    """What is told of failed processes, torch's ProcessFailure of each rank: one cause, in the words of its process if it had some."""
+    rank = _cause(failures)
+    code, words = failures[rank].exitcode, _last_words(folder, rank)
+    if words and (rank == 0 or code == command.STOPPED):
+        return f"\n{words}\n"
+    if rank == 0 and code == 1:
+        return 1  # what Python tells of an error of the program stands in the terminal
     how = f"failed with exit code {code}"
     if code < 0:
         how = f"was ended by {signal.Signals(-code).name} (by hand, or for want of memory)"
-    said = errors[failed].read_text(errors="replace").strip() if failed else ""
-    return f"\nerror: process {failed} of {len(codes)} {how}; nothing was written\n{said}\n"
+    said = words or "".join(path.read_text(errors="replace").strip() for path in folder.glob(f"*/attempt_0/{rank}/stderr.log"))
+    return f"\nerror: process {rank} of {count} {how}; nothing was written\n{said}\n"
+
+
+def _cause(failures: dict) -> int:
+    """The first rank that was killed, or else failed by itself, or else at least did not end for want of another one."""
+    start = min(failure.timestamp for failure in failures.values())
+    # One that hangs is killed later than that, and is no cause.
+    codes = {rank: failure.exitcode for rank, failure in sorted(failures.items()) if failure.timestamp < start + GRACE_S}
+    follow = distributed.LOST, command.STOPPED, -signal.SIGTERM, -signal.SIGABRT  # gloo may abort where its last word is an exit
+    own = [rank for rank, code in codes.items() if code not in follow]
+    killed = [rank for rank in own if codes[rank] < 0]
+    return (killed or own or sorted(codes, key=lambda rank: codes[rank] == distributed.LOST))[0]
+
+
+def _last_words(folder: Path, rank: int) -> str:
+    """What a process recorded of the exception that ended it (command.run), as a stage alone tells it; empty where it did not."""
+    for path in folder.glob(f"*/attempt_0/{rank}/error.json"):
+        kind, _, text = json.loads(path.read_text())["message"]["message"].partition(": ")
+        return text if kind == "KeyboardInterrupt" else f"error: {text or kind}"
+    return ""

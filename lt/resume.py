@@ -8,6 +8,7 @@ import os
 import platform
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from lt.execution import can_compile
 SAVE_EVERY_S = float(os.environ.get("LT_SAVE_EVERY_S", "60"))
 # States of the same training under other settings: another experiment may be running, or be taken up again.
 OTHERS_KEPT = 2
+# Between two signals that are one to processes that train together.
+SAME_S = 2.0
 
 
 def fingerprint(parts: dict[str, Any]) -> str:
@@ -26,7 +29,7 @@ def fingerprint(parts: dict[str, Any]) -> str:
     code = Path(__file__).parent
     hashes = {str(path.relative_to(code)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code.rglob("*.py"))}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    machine = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), gpu, can_compile(), distributed.count()]
+    machine = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), gpu, can_compile(), distributed.world_size()]
     facts = {"parts": parts, "code": hashes, "machine": [str(torch.__version__), *machine]}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -110,11 +113,11 @@ class StopSignal:
     """Turns Ctrl-C and SIGTERM into a flag that is looked at between two steps, so that the saved state is whole.
 
     A second signal, and one before `armed` is set, ends the run at once: the state of the last save, if any, is whole. Where
-    processes train together a second one is nothing new: the terminal and whoever started them may both hand the first on.
+    processes train together one that comes within SAME_S is the first once more: whoever else started them may hand it on, too.
     """
 
     def __init__(self):
-        self.asked = False
+        self.asked_at_s = None
         self.armed = False
         self._old = {}
 
@@ -125,10 +128,15 @@ class StopSignal:
                     self._old[number] = signal.signal(number, self._ask)
         return self
 
+    @property
+    def asked(self) -> bool:
+        return self.asked_at_s is not None
+
     def _ask(self, number, frame) -> None:
-        if not self.armed or (self.asked and distributed.count() == 1):
+        now = time.monotonic()
+        if not self.armed or (self.asked and (distributed.world_size() == 1 or now > self.asked_at_s + SAME_S)):
             raise KeyboardInterrupt("stopped; run the same command to continue from the last saved state, if there is one")
-        self.asked = True
+        self.asked_at_s = self.asked_at_s or now
 
     def __exit__(self, *exception) -> None:
         for number, handler in self._old.items():

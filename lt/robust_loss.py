@@ -138,9 +138,9 @@ class RobustObjective(Objective):
         target, options = mixed.target_a, self.options
         weights = self.ce_weights[target]
         # The engine takes the plain mean of what is returned: so that it is the weighted mean.
-        scale = distributed.rows(target) / distributed.total(weights.sum())
+        scale = distributed.rows(target) / distributed.all_reduce(weights.sum())
         cross_entropy = expert_sum(_cross_entropy, logits, target) * weights * scale
-        batch, batch_target = distributed.gather(features), distributed.gather(target)
+        batch, batch_target = distributed.all_gather(features), distributed.all_gather(target)
         radii = options.eps_factor * self.eps.view(len(self.widths), -1)
         robust = sum(
             robust_loss(layer, batch_target, means, eps, options.temperature, self.robust_weights)
@@ -148,7 +148,7 @@ class RobustObjective(Objective):
             for layer, means, eps in zip(part.split(self.widths, 1), centroids.split(self.widths, 1), radii)
         )
         ones = torch.ones_like(cross_entropy)
-        self.sums += distributed.total(torch.stack([cross_entropy.sum(), robust * len(target), ones.sum()]).detach().double())
+        self.sums += distributed.all_reduce(torch.stack([cross_entropy.sum(), robust * len(target), ones.sum()]).detach().double())
         return cross_entropy + options.lambda_robust * robust
 
     def epoch_stats(self) -> dict[str, float]:

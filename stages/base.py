@@ -14,12 +14,10 @@ from lt.subset import read_subset
 def main() -> None:
     seed = arguments(__doc__).seed
     settings = params.load()
-    launch.start()
-    part = training_part(open_dataset(settings, "train"), read_subset(), device())
-    test = open_dataset(settings, "test", check="none")
-
-    trained = train_base(settings, part, seed, test)
-    launch.finish()
+    with launch.processes():
+        part = training_part(open_dataset(settings, "train"), read_subset(), device())
+        test = open_dataset(settings, "test", check="none")
+        trained = train_base(settings, part, seed, test)
 
     with artifacts.writing(artifacts.stage_dir("base", seed)) as folder:
         write_classifier(folder, trained.model, specification(settings, part), trained.logit_prior)

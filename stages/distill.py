@@ -15,13 +15,11 @@ from lt.subset import read_subset
 def main() -> None:
     args = arguments(__doc__, "teacher")
     settings = params.load()
-    launch.start()
-    part = training_part(open_dataset(settings, "train"), read_subset(), device())
-    test = open_dataset(settings, "test", check="none")
-    teacher = read_teacher(args.teacher, args.seed, part)
-
-    trained = train_student(settings, part, args.teacher, teacher, args.seed, test)
-    launch.finish()
+    with launch.processes():
+        part = training_part(open_dataset(settings, "train"), read_subset(), device())
+        test = open_dataset(settings, "test", check="none")
+        teacher = read_teacher(args.teacher, args.seed, part)
+        trained = train_student(settings, part, args.teacher, teacher, args.seed, test)
 
     with artifacts.writing(artifacts.stage_dir("distill", args.teacher, args.seed)) as folder:
         write_classifier(folder, trained.model, specification(settings, part), trained.logit_prior)

@@ -3,7 +3,7 @@
 python -m stages.retrain balms --seed 0
 """
 
-from lt import artifacts, launch, params
+from lt import artifacts, params
 from lt.base import device, predict, training_part
 from lt.classifier import Classifier, DecisionRule, write_rule
 from lt.command import arguments, run
@@ -19,12 +19,10 @@ def main() -> None:
     subset = read_subset()
 
     def open_training():
-        launch.start()
         return training_inputs(settings, training_part(open_dataset(settings, "train"), subset, device()), args.seed)
 
     inputs = read_inputs(subset, args.seed, device(), open_training)
     result = load("methods", args.method)(inputs, **settings.options("methods", args.method))
-    launch.finish()
 
     rule = DecisionRule(result.head, result.offset, result.balanced_view, len(subset.counts)).to(inputs.device)
     if result.backbone is None:

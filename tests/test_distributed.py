@@ -140,20 +140,20 @@ def one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     found = {name: outcome(name) for name in CASES}
-    found["shares"] = [distributed.share(size) for size in (0, 1, 2, 7)]
-    found["gathered"] = distributed.gather(torch.full((2 - rank, 3), float(rank)))
-    found["flags"] = [distributed.anywhere(step, rank == 1, False) for step in (0, 1, distributed.AGREE_EVERY)]
+    found["shards"] = [distributed.shard(size) for size in (0, 1, 2, 7)]
+    found["gathered"] = distributed.all_gather(torch.full((2 - rank, 3), float(rank)))
+    found["flags"] = [distributed.any_rank(step, rank == 1, False) for step in (0, 1, distributed.AGREE_EVERY)]
     found["equal"] = distributed.equal(5, 6), distributed.equal(5, rank)
     first = [torch.full((2,), float(rank)), torch.full((1, 2), float(rank), dtype=torch.float64), torch.tensor(rank)]
-    distributed.take_first(first)
+    distributed.broadcast(first)
     found["first"] = first
     try:
         distributed.synchronise_batch_norm(classifier())
     except ValueError as error:
         found["told"] = str(error)
-    torch.save(found, f"{folder}/{rank}.pt")
-    launch.finish()
-    assert rank == 0 and distributed.count() == 1
+    with launch.processes():
+        torch.save(found, f"{folder}/{rank}.pt")
+    assert rank == 0 and distributed.world_size() == 1
 
 
 @pytest.fixture(scope="module")
@@ -191,12 +191,12 @@ def test_two_processes_see_the_same_samples_as_one(name, two):
     assert len(alone) >= 20
     for whole, *parts in zip(alone, two[0][name]["seen"], two[1][name]["seen"], strict=True):
         assert [len(part[0]) for part in parts] == [(len(whole[0]) + 1) // 2, len(whole[0]) // 2]
-        for values, *shares in zip(whole, *parts):
-            assert torch.equal(torch.cat(shares), values)
+        for values, *shards in zip(whole, *parts):
+            assert torch.equal(torch.cat(shards), values)
 
 
 def test_what_processes_share(two):
-    assert [found["shares"] for found in two] == [
+    assert [found["shards"] for found in two] == [
         [slice(0, 0), slice(0, 1), slice(0, 1), slice(0, 4)], [slice(0, 0), slice(1, 1), slice(1, 2), slice(4, 7)],
     ]
     for rank, found in enumerate(two):
@@ -211,9 +211,9 @@ def test_what_processes_share(two):
 
 def test_alone_everything_is_what_it_was():
     values = torch.rand(5, 2, requires_grad=True)
-    assert distributed.gather(values) is values and distributed.total(values) is values
-    assert (distributed.count(), distributed.rank(), distributed.share(5), distributed.rows(values)) == (1, 0, slice(0, 5), 5)
-    assert distributed.anywhere(3, True, False) == (True, False)
+    assert distributed.all_gather(values) is values and distributed.all_reduce(values) is values
+    assert (distributed.world_size(), distributed.rank(), distributed.shard(5), distributed.rows(values)) == (1, 0, slice(0, 5), 5)
+    assert distributed.any_rank(3, True, False) == (True, False)
 
 
 def test_a_process_whose_launcher_is_gone_stops(monkeypatch):

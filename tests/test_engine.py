@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lt import engine, keys, resume
+from lt import distributed, engine, keys, resume
 from lt.augments import crop_flip
 from lt.classifier import Classifier, build_head
 from lt.contracts import Mixed
@@ -384,6 +384,18 @@ def test_a_signal_before_the_first_step_and_a_second_one_stop_at_once(state, mon
         after_steps(monkeypatch, 4, twice)
         engine.train(make_run(state))
     assert (state.read()["epoch"], state.read()["step"]) == (1, 1)
+
+
+def test_where_processes_train_together_a_second_signal_counts_if_it_comes_later(monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    with resume.StopSignal() as stop:
+        stop.armed = True
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.asked
+        monkeypatch.setattr(resume, "SAME_S", 0.0)
+        with pytest.raises(KeyboardInterrupt, match="from the last saved state"):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_ignored_signals_stay_ignored_as_in_background_jobs(monkeypatch):

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from lt.counts import log_prior
-from lt.distributed import gather
+from lt.distributed import all_gather
 from lt.loss import Loss
 from lt.options import NonNegative
 
@@ -38,8 +38,8 @@ class LADE(Loss):
 
     def per_example(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         log_prior = self.log_prior.to(logits.dtype)
-        batch = gather(logits)  # of all processes
-        member = F.one_hot(gather(target), self.num_classes).to(logits.dtype)
+        batch = all_gather(logits)  # of all processes
+        member = F.one_hot(all_gather(target), self.num_classes).to(logits.dtype)
         class_mean = (member * batch).sum(dim=0) / member.sum(dim=0).clamp_min(1)
         ratio = batch - log_prior - math.log(self.num_classes)
         log_mean = ratio.logsumexp(dim=0) - math.log(len(batch))

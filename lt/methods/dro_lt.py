@@ -81,7 +81,6 @@ def fit(
     """
     if head in ("lws", "tau_norm"):
         linear_parts(inputs.head, f"dro_lt with head: {head}")  # refuses before anything is trained
-    training = inputs.open_training()
     options = Robustness(
         lambda_robust, temperature, eps_mode, eps_init, eps_factor, ce_weight, robust_weight, centroid_source, layers
     )
@@ -91,8 +90,9 @@ def fit(
         precision=precision, deterministic=deterministic, sync_batchnorm=sync_batchnorm,
     )
     sampler = class_aware.make(inputs.labels, inputs.counts, batch_size, group=group)
-    objective, backbone_log, state = train_backbone(inputs, training, options, sampler, schedule)
-    launch.finish()
+    with launch.processes():
+        training = inputs.open_training()
+        objective, backbone_log, state = train_backbone(inputs, training, options, sampler, schedule)
     inputs = with_new_features(inputs, training)
     eps = objective.eps.detach().cpu().numpy()
     arrays = {"eps": eps} if layers == 1 else {"eps": eps[-1], "eps_of_layers": eps}

@@ -129,7 +129,7 @@ def eps_gradient(
 
     weighted = (weights * run(parameters, step.images, step.target)).sum() * scale
     gradients = torch.autograd.grad(weighted, list(parameters.values()))
-    distributed.add_up(gradients)
+    distributed.all_reduce_coalesced(gradients)
     ahead = {
         name: (parameter.detach() - inner_lr * gradient).requires_grad_()
         for (name, parameter), gradient in zip(parameters.items(), gradients)
@@ -148,6 +148,6 @@ def corrected(weights: torch.Tensor, eps: torch.Tensor, clip_min: float | None, 
     if clip_min is not None:
         changed = changed.clamp_min(clip_min)
     if normalize:
-        after, before = distributed.total(torch.stack([changed.sum(), weights.sum()]))
+        after, before = distributed.all_reduce(torch.stack([changed.sum(), weights.sum()]))
         changed = changed / after.clamp_min(torch.finfo(changed.dtype).tiny) * before
     return changed
