@@ -10,7 +10,7 @@ from lt.retraining import FeatureBank, dtype_of, fit_head, shuffled_batches
 def fit(
     inputs: Inputs,
     *,
-    steps: Count = 500,
+    steps: Count | None = 500,
     batch_size: Count = 128,
     lr: Positive = 0.1,
     momentum: Fraction = 0.9,
@@ -20,6 +20,7 @@ def fit(
 ) -> Retrained:
     """Balanced softmax with natural sampling: every image equally often, the prior inside the loss.
 
+    steps: null for all images at once, until nothing changes, see lt.retraining.fit_head
     tau: exponent of the class counts in the loss; the logits embody prior^(1 - tau), the uniform prior for tau = 1
 
     returns the new head and its log    (source: Ren et al. 2020, BALMS: the 'BS + DT' rows)

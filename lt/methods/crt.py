@@ -12,7 +12,7 @@ from lt.retraining import ClassPool, FeatureBank, dtype_of, fit_head
 def fit(
     inputs: Inputs,
     *,
-    steps: Count = 500,
+    steps: Count | None = 500,
     batch_size: Count = 128,
     lr: Positive = 0.1,
     momentum: Fraction = 0.9,
@@ -22,6 +22,7 @@ def fit(
     """Classifier re-training: every class equally often (in random cycles), a uniform image of it, plain cross-entropy.
 
     The logits embody the uniform prior. lr falls to 0 as a cosine, step by step.
+    steps: null for all images at once, until nothing changes, see lt.retraining.fit_head
 
     returns the new head and its log    (source: Kang et al. 2020, Decoupling, section 4.1)
     """
@@ -31,6 +32,6 @@ def fit(
     log = fit_head(
         head, ce.make(inputs.counts).to(inputs.device), FeatureBank(inputs, dtype_of(head)),
         lambda: pool.draw_balanced(batch_size, generator), generator,
-        steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov,
+        steps=steps, class_weights=1 / inputs.counts, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov,
     )
     return Retrained(head, logit_prior=np.full(len(inputs.counts), 1 / len(inputs.counts)), log=log)
