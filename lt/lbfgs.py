@@ -11,6 +11,7 @@ from lt.engine import TrainingError, mean_over_experts
 
 ROWS_AT_ONCE = 16_384
 MOST_PASSES = 1000
+LOG_LINES = 20
 # Converged: the penalised loss falls by less than this share of it in one step, or no gradient is above GRADIENT.
 TOLERANCE, GRADIENT = 1e-7, 1e-6
 
@@ -29,7 +30,7 @@ def converge(
 
     losses(features (B, D), logits (B, C), target (B,)) -> (B,)    features (N, D), with experts (N, E, D)
     target (N,) int64 on the head's device
-    returns the log: step (pass over the data), loss with the penalty, train_accuracy, about one line for every tenth of them
+    returns the log: step (pass over the data), loss with the penalty, train_accuracy, about LOG_LINES lines
     raises TrainingError where the loss is not finite
     """
     from scipy.optimize import minimize  # only where it is used: the stages that train networks need not wait for it
@@ -65,7 +66,8 @@ def converge(
     if hasattr(head, "observe"):
         head.observe(_rows(features, 0, len(target), parameters[0]), lr=0.0)
     head.eval()
-    return log[:: max(1, len(log) // 10)] + ([] if (len(log) - 1) % max(1, len(log) // 10) == 0 else log[-1:])
+    kept = sorted({*range(0, len(log), math.ceil(len(log) / LOG_LINES)), len(log) - 1})
+    return [log[number] for number in kept]
 
 
 def _pass(head: nn.Module, losses: Callable, features, target: torch.Tensor, weights: torch.Tensor) -> tuple[float, int]:
