@@ -41,7 +41,7 @@ class PretrainedNetwork(nn.Module):
         like = next(self.trunk.parameters())
         features = self.trunk(torch.zeros(1, 3, self.image_size, self.image_size, device=like.device))
         if not isinstance(features, torch.Tensor) or features.ndim != 2:
-            raise ValueError("got a network whose output is not one row of pooled features per image; expected one that classifies images")
+            raise ValueError("got a network that gives no row of pooled features per image; expected one that classifies images")
         return features.shape[1]
 
     def train(self, mode: bool = True) -> "PretrainedNetwork":

@@ -32,7 +32,9 @@ def open_split(root: Path, split: str, *, path: str = "data/embeddings.npz", tes
     is_test = _is_test(where, arrays.get("split"), labels, len(classes), test_fraction)
     if missing := np.flatnonzero(np.bincount(labels[~is_test], minlength=len(classes)) == 0).tolist():
         names = ", ".join(f"{c} ({classes[c]})" for c in missing[:SHOWN])
-        raise ValueError(f"{where}: labels: got no row to train on of {len(missing)} of {len(classes)} classes, {names}; labels must be without gaps")
+        raise ValueError(
+            f"{where}: labels: got no row to train on of {len(missing)} of {len(classes)} classes, {names}; labels must be without gaps"
+        )
     chosen = is_test if split == "test" else ~is_test
     return Split(features[chosen], labels[chosen], classes, mean=(0.0,), std=(1.0,))
 

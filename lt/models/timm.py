@@ -10,7 +10,10 @@ from lt.pretrained_network import PretrainedNetwork, from_last_block, nearest
 
 
 def make(
-    *, name: str = "vit_small_patch14_dinov2.lvd142m", weights: str | None = None, trainable: Literal["all", "last_block", "head"] = "all",
+    *,
+    name: str = "vit_small_patch14_dinov2.lvd142m",
+    weights: str | None = None,
+    trainable: Literal["all", "last_block", "head"] = "all",
     image_size: Count | None = None,
 ) -> nn.Module:
     """images (B, 3, H, W) of any size -> the network's pooled features (B, D).
@@ -33,12 +36,12 @@ def make(
     network = _create(timm, name, weights == "hub")
     own = timm.data.resolve_model_data_config(network)
     size = image_size or own["input_size"][-1]
-    if size != own["input_size"][-1] and (network.pretrained_cfg or {}).get("fixed_input_size"):
-        raise ValueError(f"models.timm.image_size: got {size}, expected {own['input_size'][-1]}, the only input size of {name}, or null")
     if weights not in (None, "hub"):
         pretrained.load(network, weights, name)
     interpolation = "bicubic" if own["interpolation"] == "bicubic" else "bilinear"
     try:
+        if size != own["input_size"][-1] and hasattr(network, "set_input_size"):
+            network.set_input_size(img_size=size)  # position embeddings are resampled
         return PretrainedNetwork(network, own["mean"], own["std"], size, interpolation, _trained(network, name, trainable))
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
@@ -66,8 +69,8 @@ def _create(timm, name: str, pretrained_weights: bool) -> nn.Module:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"models.timm.weights: could not get {name} from the hub ({reason}); without a network connection, fetch the file elsewhere "
-            "and give its path and hash as weights"
+            f"models.timm.weights: could not get {name} from the hub ({reason}); without a network, fetch the file elsewhere and "
+            "give its path and hash as weights"
         ) from None
 
 

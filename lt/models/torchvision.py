@@ -12,7 +12,11 @@ LEFT_OUT = ("googlenet", "inception_v3", "squeezenet1_0", "squeezenet1_1")  # tw
 
 
 def make(
-    *, name: str = "convnext_tiny", weights: str | None = None, trainable: Literal["all", "head"] = "all", image_size: Count | None = None
+    *,
+    name: str = "convnext_tiny",
+    weights: str | None = None,
+    trainable: Literal["all", "head"] = "all",
+    image_size: Count | None = None,
 ) -> nn.Module:
     """images (B, 3, H, W) of any size -> features (B, D), what the network's last linear layer reads.
 
