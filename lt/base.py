@@ -12,7 +12,7 @@ from lt.classifier import Classifier
 from lt.data import Split
 from lt.load import load
 from lt.params import AXES, Schedule, Settings
-from lt.streamed import Streamed, images_of, to_device
+from lt.streamed import Streamed, images_of, to_device, to_float
 from lt.subset import Subset
 
 
@@ -50,10 +50,14 @@ def plugin(settings: Settings, axis_kind: str, name: str, *args):
 
 def specification(settings: Settings, part: TrainingPart) -> dict:
     """What the classifier of these settings is built from."""
-    return classifier.classifier_spec(
-        settings.model, settings.options("models", settings.model), settings.head, settings.options("heads", settings.head),
-        len(part.subset.counts), part.split.mean, part.split.std,
+    model_options = settings.options("models", settings.model)
+    if part.split.image_size is None:
+        model_options = {"width": part.split.images.shape[1]} | {key: value for key, value in model_options.items() if value}
+    spec = classifier.classifier_spec(
+        settings.model, model_options, settings.head, settings.options("heads", settings.head), len(part.subset.counts),
+        part.split.mean, part.split.std,
     )
+    return spec if settings.trains_backbone() else spec | {"standardised": True}
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Trained:
     model: Classifier
     log: list[dict[str, float]]
     logit_prior: np.ndarray
-    state: resume.State  # to be cleared when the artifact is written
+    state: resume.State | None = None  # to be cleared when the artifact is written
 
 
 def train_base(settings: Settings, part: TrainingPart, seed: int, test: Split | None = None) -> Trained:
@@ -146,7 +150,7 @@ def predict(model: Classifier, split: Split, where: torch.device, batch_size: in
     """Logits of a split's images as they are: (N, C) or with experts (N, E, C) float32."""
     model.eval()
     chunks = (split.read(np.arange(start, min(start + batch_size, len(split.labels)))) for start in range(0, len(split.labels), batch_size))
-    return torch.cat([model(to_device(chunk, where).float() / 255).float().cpu() for chunk in chunks]).numpy()
+    return torch.cat([model(to_float(to_device(chunk, where))).float().cpu() for chunk in chunks]).numpy()
 
 
 def tester(schedule: Schedule, test: Split | None, where: torch.device) -> Callable[[Classifier, int], dict[str, float]] | None:

@@ -24,7 +24,7 @@ from lt.objective import Objective, Supervised, expert_sum, mean_over_experts, s
 from lt.params import Schedule
 from lt.schedule import learning_rate
 from lt.sgd import SGD
-from lt.streamed import Streamed
+from lt.streamed import Streamed, to_float
 
 
 class TrainingError(RuntimeError):
@@ -187,7 +187,7 @@ def _forward(run: Run, mixed: Mixed) -> tuple[torch.Tensor, torch.Tensor, torch.
 
 def augmented(images: torch.Tensor, augment: Callable, seed: int, positions: torch.Tensor) -> torch.Tensor:
     """uint8 images (B, 3, H, W) -> augmented float images in [0, 1]; each image's draws depend on seed and its position only."""
-    return augment(images.float() / 255, keys.example_keys(seed, positions))
+    return augment(to_float(images), keys.example_keys(seed, positions))
 
 
 def _weighting_step(run: Run, epoch: int, step: int, lr: float, mixed: Mixed, losses: Callable, generator) -> Step:

@@ -16,7 +16,7 @@ from lt.contracts import Inputs, Training
 from lt.data import Split
 from lt.engine import augmented
 from lt.params import AXES, Features, Settings
-from lt.streamed import Streamed, images_of
+from lt.streamed import Streamed, images_of, to_float
 from lt.subset import Subset
 
 
@@ -63,10 +63,10 @@ def features_of(
     model: Classifier, images: torch.Tensor | Streamed, size: int, dtype: np.dtype, prepare: Callable | None = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Features of uint8 images (N, 3, H, W) in batches; `prepare(batch, start)` gives the float images, plain scaling if None."""
+    """Features of uint8 images (N, 3, H, W), or of embeddings (N, D), in batches; `prepare(batch, start)` gives the float images, plain scaling if None."""
     for start in range(0, len(images), size):
         batch = images[start : start + size]
-        batch = prepare(batch, start) if prepare else batch.float() / 255
+        batch = prepare(batch, start) if prepare else to_float(batch)
         features = model.features(batch).cpu().numpy().astype(dtype)
         if out is None:
             out = np.empty((len(images), *features.shape[1:]), dtype)
@@ -109,7 +109,9 @@ def recalibrate(model: Classifier, part: TrainingPart, augment, statistics: str,
     model.eval()
 
 
-def read_inputs(subset: Subset, seed: int, device: torch.device, open_training: Callable[[], Training]) -> Inputs:
+def read_inputs(
+    subset: Subset, seed: int, device: torch.device, open_training: Callable[[], Training] | None = None
+) -> Inputs:
     """What a stage-2 method gets: the cached features of one seed, the base head, and a way to make new heads."""
     folder = artifacts.stage_dir("features", seed)
     base, row = read_classifier(artifacts.stage_dir("base", seed))
@@ -138,7 +140,14 @@ def read_inputs(subset: Subset, seed: int, device: torch.device, open_training: 
 
 
 def training_inputs(settings: Settings, part: TrainingPart, seed: int) -> Training:
-    """What a method that trains the backbone gets besides: the images, the base model of this seed, the augmentation."""
+    """What a method that trains the backbone gets besides: the images, the base model of this seed, the augmentation.
+
+    raises ValueError where the data set holds embeddings, which no backbone has to make
+    """
+    if part.split.image_size is None:
+        raise ValueError(
+            f"this method trains the backbone, and dataset {settings.dataset!r} holds embeddings; leave it out of methods and teachers"
+        )
     base, _ = read_classifier(artifacts.stage_dir("base", seed))
     named = {axis: getattr(settings, axis) for axis in ("dataset", "augment")}
     chosen = {axis: [name, settings.options(AXES[axis], name)] for axis, name in named.items()}

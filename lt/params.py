@@ -62,7 +62,9 @@ class Schedule(Block):
 
 
 class Train(Schedule):
-    """Training of the base model."""
+    """Training of the base model; epochs 0: the backbone stays as its weights have it, and only a head is fitted (lt/frozen.py)."""
+
+    epochs: Index
 
 
 class Features(Block):
@@ -138,6 +140,10 @@ class Settings(Block):
     def rows(self) -> list[str]:
         """Rows of the table: base, every method, and xerm_<teacher> for every teacher."""
         return ["base", *self.methods, *(f"xerm_{teacher}" for teacher in self.teachers)]
+
+    def trains_backbone(self) -> bool:
+        """Whether the base model is trained, and not a head alone on the features of a backbone that stays as it is."""
+        return self.train.epochs > 0
 
     def tested_while_training(self) -> bool:
         """Whether the base model or the xERM students are tested after epochs before the last."""
@@ -226,7 +232,7 @@ def _cross_mistakes(settings: Settings) -> list[str]:
             found.append(f"{where}: got {scales[0]}, expected that of heads.cosine ({scales[1]}): both scale the same cosines")
     for kind, name in (("weightings", settings.weighting), ("losses", settings.loss)):
         start = (getattr(settings, kind).get(name) or {}).get("start_epoch") or 0
-        if start >= settings.train.epochs:
+        if settings.trains_backbone() and start >= settings.train.epochs:
             found.append(f"{kind}.{name}.start_epoch: got {start}, expected less than train.epochs ({settings.train.epochs})")
     if settings.weighting == "longtail_da" and settings.mix != "none":
         found.append(f"mix: got {settings.mix!r}, expected 'none' with weighting longtail_da, which weights single examples")
@@ -243,9 +249,11 @@ def _cross_mistakes(settings: Settings) -> list[str]:
         found.append(f"{where}: got {frozen['trainable']!r}, expected 'all' without weights: random layers would stay as they are")
     if settings.model == "resnet10" and frozen.get("weights") == "torchvision":
         found.append("models.resnet10.weights: got 'torchvision', which has none of resnet10; expected a file, or null")
+    found += _embedding_mistakes(settings)
     if "tde" in settings.methods and settings.head != "causal":
         found.append(f"methods.tde: needs head: causal, got {settings.head!r}")
-    for block in ("train", "distill"):
+    found += [] if settings.trains_backbone() else _head_alone_mistakes(settings)
+    for block in ("train", "distill") if settings.trains_backbone() else ():
         schedule = getattr(settings, block)
         if schedule.milestones != sorted(set(schedule.milestones)):
             found.append(f"{block}.milestones: got {schedule.milestones}, expected rising epochs")
@@ -256,6 +264,34 @@ def _cross_mistakes(settings: Settings) -> list[str]:
         if schedule.nesterov and not schedule.momentum:
             found.append(f"{block}.nesterov: needs momentum above 0")
     return found
+
+
+def _head_alone_mistakes(settings: Settings) -> list[str]:
+    """What asks for a training, where a backbone stays as it is (train.epochs 0)."""
+    found = []
+    for axis, only in (("mix", "none"), ("weighting", "none"), ("sampler", "instance")):
+        if getattr(settings, axis) != only:
+            found.append(f"{axis}: got {getattr(settings, axis)!r}, expected {only!r} with train.epochs 0, where all images weigh the same")
+    for block in ("train", "distill"):
+        if getattr(settings, block).test_every:
+            found.append(f"{block}.test_every: got {getattr(settings, block).test_every}, expected 0 with train.epochs 0")
+    if start := (settings.losses.get(settings.loss) or {}).get("start_epoch"):
+        found.append(f"losses.{settings.loss}.start_epoch: got {start}, expected null with train.epochs 0")
+    options = settings.models.get(settings.model) or {}
+    if settings.model != "identity" and options.get("weights") is None:
+        found.append(f"train.epochs: got 0, expected 1 or more with model {settings.model!r} without weights, which would stay random")
+    if options.get("projection") is not None:
+        found.append(f"models.{settings.model}.projection: got {options['projection']}, expected null with train.epochs 0: it is random")
+    return found
+
+
+def _embedding_mistakes(settings: Settings) -> list[str]:
+    """Settings that need images, where there are embeddings, and the other way round."""
+    needed = {"model": "identity", "augment": "none", "train.epochs": 0}
+    got = {"model": settings.model, "augment": settings.augment, "train.epochs": settings.train.epochs}
+    if settings.dataset == "embeddings":
+        return [f"{key}: got {got[key]!r}, expected {needed[key]!r} with dataset embeddings" for key in needed if got[key] != needed[key]]
+    return ["model: got 'identity', which is for dataset embeddings alone"] if settings.model == "identity" else []
 
 
 def _mistake(item: dict, content: dict) -> str:

@@ -79,13 +79,15 @@ def open_predictor(settings: Settings, row: str, seed: int, prior_name: str, whe
     Its facts: row, seed, dataset, classes, image_size in pixels, prior_name, prior (C,), temperature, temperature_fitted_on (in
     words, or null), logit_prior (C,), subset_sha256 of the training positions.
 
-    raises ValueError where the row or the prior is unknown, ArtifactError where something has not been made
+    raises ValueError where the row or the prior is unknown, or the row takes embeddings, ArtifactError where something has not been made
     """
     if row not in settings.rows():
         raise ValueError(f"row: {unknown(row, settings.rows(), 'a row of the table')}")
     subset = read_subset()
     if subset.dataset != settings.dataset:
         raise ValueError(f"artifacts/data is of {subset.dataset}, params.yaml names dataset {settings.dataset}; run dvc repro")
+    if subset.image_size is None:
+        raise ValueError(f"row {row}: dataset {subset.dataset} holds embeddings; there is no network here that makes them from images")
     target = target_prior(prior_name, subset)
     network = read_network(row, seed).to(where)
     calibration = calibrate(settings, subset, row, seed, network, where)

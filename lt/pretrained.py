@@ -9,6 +9,9 @@ from torch import nn
 
 from lt import weights_file
 
+# Names of tensors that a message lists.
+SHOWN = 5
+
 
 def load(module: nn.Module, weights: str, name: str) -> None:
     """Fills the module's parameters and buffers.
@@ -81,13 +84,15 @@ def _chosen(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], whe
     if len(whole) != 1:
         nearest = min(prefixes, key=lambda prefix: len(absent[prefix]), default="")
         missing = absent.get(nearest, needed)
+        keys = f" (missing: {', '.join(missing[:SHOWN])}; there: {', '.join(sorted(found)[:SHOWN]) or 'no tensor'})"
         got = f"{len(whole)} networks that fit, under {', '.join(map(repr, whole))}" if whole else f"no {missing[0]!r}"
         more = f" and {len(missing) - 1} more" if len(missing) > 1 and not whole else ""
         expected = f"expected the {len(needed)} tensors of one network, such as {needed[0]!r}"
-        raise ValueError(f"weights: {where}: got {got}{more}, {expected}")
+        raise ValueError(f"weights: {where}: got {got}{more}, {expected}{'' if whole else keys}")
     chosen = {name: found[whole[0] + name] for name in wanted if whole[0] + name in found}
     if wrong := [name for name in chosen if chosen[name].shape != wanted[name].shape]:
         shapes = tuple(chosen[wrong[0]].shape), tuple(wanted[wrong[0]].shape)
-        more = f"{len(wrong)} tensors differ"
+        further = f", such as {', '.join(wrong[:SHOWN])}" if len(wrong) > 1 else ""
+        more = f"{len(wrong)} tensors differ{further}: these are the weights of another network"
         raise ValueError(f"weights: {where}: {wrong[0]}: got shape {shapes[0]}, expected {shapes[1]}; {more}")
     return chosen

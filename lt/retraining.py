@@ -13,6 +13,7 @@ from lt.classifier import ExpertHeads
 from lt.contracts import Inputs
 from lt.counts import prior
 from lt.engine import TrainingError, expert_sum, mean_over_experts
+from lt.lbfgs import converge
 from lt.sgd import SGD
 
 IN_MEMORY_BYTES = 2**30
@@ -149,9 +150,20 @@ def descend(
 
 
 def fit_head(
-    head: nn.Module, loss: nn.Module, bank: FeatureBank, draw: Callable[[], torch.Tensor], generator: torch.Generator, **recipe
+    head: nn.Module, loss: nn.Module, bank: FeatureBank, draw: Callable[[], torch.Tensor], generator: torch.Generator,
+    steps: int | None, class_weights: np.ndarray | None = None, **recipe,
 ) -> list[dict[str, float]]:
-    """Trains a head with the mean loss over the batches that `draw()` gives as indices (B,); `recipe` as descend takes it."""
+    """Trains a head with the mean loss over the batches that `draw()` gives as indices (B,); `recipe` as descend takes it.
+
+    steps: None for all views at once until nothing changes (lt.lbfgs.converge), of which `recipe` gives weight_decay alone; what
+    `draw` does to the classes, class_weights (C,) then does: the weight of an example of each class, on any scale, None for 1
+    """
+    if steps is None:
+        target = bank.labels.repeat(bank.num_views)
+        return converge(
+            head, lambda features, logits, target: expert_sum(loss, logits, target), bank.rows, target, recipe["weight_decay"],
+            class_weights,
+        )
 
     def step(optimizer: SGD) -> Outcome:
         features, target = bank.batch(draw(), generator)
@@ -162,7 +174,7 @@ def fit_head(
         optimizer.step()
         return Outcome(features, target, logits.detach(), losses.detach())
 
-    return descend(head, step, **recipe)
+    return descend(head, step, steps=steps, **recipe)
 
 
 def trainable(head: nn.Module) -> dict[str, nn.Parameter]:

@@ -16,19 +16,28 @@ SHARE_OF_MEMORY = 0.4
 
 
 def to_device(images: np.ndarray, where: torch.device) -> torch.Tensor:
-    """uint8 images (N, H, W, 3) -> (N, 3, H, W) on a device."""
+    """uint8 images (N, H, W, 3) -> (N, 3, H, W) on a device; embeddings (N, D) as they are."""
     return _channels_first(images).to(where)
 
 
+def to_float(images: torch.Tensor) -> torch.Tensor:
+    """uint8 images scaled to [0, 1]; embeddings, which are float already, as they are."""
+    return images if images.is_floating_point() else images.float() / 255
+
+
 def _channels_first(images: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).contiguous()
+    tensor = torch.from_numpy(np.ascontiguousarray(images))
+    return tensor.permute(0, 3, 1, 2).contiguous() if tensor.ndim == 4 else tensor
 
 
 def images_of(split: Split, index: np.ndarray, where: torch.device) -> "torch.Tensor | Streamed":
-    """The images at some positions of a split: a uint8 tensor (N, 3, H, W) on the device where it has room, else Streamed.
+    """The images at some positions of a split: a uint8 tensor (N, 3, H, W) on the device where it has room, else Streamed;
+    or the embeddings (N, D) there.
 
     Both give the same images, and so the same results, whichever a machine has room for.
     """
+    if split.image_size is None:
+        return to_device(split.read(index), where)
     streamed = Streamed(split, index, where)
     if np.prod(streamed.shape, dtype=np.float64) > _limit(where):
         size = np.prod(streamed.shape, dtype=np.float64) / 2**30

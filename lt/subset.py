@@ -23,7 +23,7 @@ class Subset:
     'val'    *_labels: their labels; all int64
     imbalance: largest / smallest count, as asked for (as found for profile 'none')    drawn (C,): counts with the validation part
     sha256: of the training positions    raw_sha256: of data/<dataset>.json, that is, of all raw files
-    image_size in pixels    mean, std: per channel, of images scaled to [0, 1]
+    image_size in pixels, None of embeddings    mean, std: as lt.data.Split has them
     """
 
     dataset: str
@@ -41,9 +41,9 @@ class Subset:
     seed: int
     sha256: str
     raw_sha256: str
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    image_size: int | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     val_part: str = "train"
 
 

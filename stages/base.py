@@ -7,6 +7,7 @@ from lt import artifacts, launch, params
 from lt.base import device, predict, specification, train_base, training_part
 from lt.classifier import write_classifier
 from lt.command import arguments, run
+from lt.frozen import fit_base
 from lt.index import open_dataset
 from lt.subset import read_subset
 
@@ -17,13 +18,14 @@ def main() -> None:
     with launch.processes():
         part = training_part(open_dataset(settings, "train"), read_subset(), device())
         test = open_dataset(settings, "test", check="none")
-        trained = train_base(settings, part, seed, test)
+        trained = train_base(settings, part, seed, test) if settings.trains_backbone() else fit_base(settings, part, seed)
 
     with artifacts.writing(artifacts.stage_dir("base", seed)) as folder:
         write_classifier(folder, trained.model, specification(settings, part), trained.logit_prior)
         artifacts.write_log(folder / "log.csv", trained.log)
         artifacts.write_array(folder / "test_logits.npy", predict(trained.model, test, part.images.device))
-    trained.state.clear()
+    if trained.state is not None:
+        trained.state.clear()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ from pathlib import Path
 from lt import artifacts, params, weights_file
 from lt.command import run
 
+# Models whose own weights, downloaded where they are used, have another name than torchvision.
+DOWNLOADED = {"timm": "hub"}
+
 
 def main() -> None:
     settings = params.load(further=weights_mistakes)
@@ -26,7 +29,7 @@ def weights_mistakes(content: dict) -> list[str]:
     model, models = content.get("model"), content.get("models")
     options = models.get(model) if isinstance(model, str) and isinstance(models, dict) else None
     weights = options.get("weights") if isinstance(options, dict) else None
-    if not isinstance(weights, str) or weights == "torchvision":
+    if not isinstance(weights, str) or weights == DOWNLOADED.get(model, "torchvision"):
         return []
     try:
         weights_file.read(weights, f"models.{model}.weights")

@@ -12,7 +12,7 @@ from lt.command import arguments, run
 from lt.shared_code import fingerprint
 
 DATA = ("lt/cifar.py", "lt/decode.py", "lt/lists.py", "lt/packed.py")
-IMAGES = (*DATA, "lt/image_ops.py", "lt/policies.py", "lt/resnet.py", "lt/torchvision_resnet.py")
+IMAGES = (*DATA, "lt/image_ops.py", "lt/policies.py", "lt/pretrained_network.py", "lt/resnet.py", "lt/torchvision_resnet.py")
 TRAINING = ("lt/heads", "lt/loss.py", "lt/losses/ce.py", "lt/mixes/none.py", "lt/weightings/none.py")
 METHODS = (
     "lt/adam.py", "lt/bilevel.py", "lt/decoupling.py", "lt/losses/balanced_softmax.py", "lt/retraining.py", "lt/robust_loss.py",

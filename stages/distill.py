@@ -3,11 +3,17 @@
 python -m stages.distill pc --seed 0
 """
 
+from argparse import Namespace
+
+import numpy as np
+
 from lt import artifacts, launch, params
-from lt.base import device, predict, specification, training_part
+from lt.base import Trained, device, predict, specification, training_part
 from lt.classifier import write_classifier
 from lt.command import arguments, run
 from lt.distill import read_teacher, train_student
+from lt.distilled_head import fit_student
+from lt.features import apply_head, read_inputs
 from lt.index import open_dataset
 from lt.subset import read_subset
 
@@ -15,17 +21,32 @@ from lt.subset import read_subset
 def main() -> None:
     args = arguments(__doc__, "teacher")
     settings = params.load()
+    trained, spec, logits = (of_network if settings.trains_backbone() else of_head)(settings, args)
+    with artifacts.writing(artifacts.stage_dir("distill", args.teacher, args.seed)) as folder:
+        write_classifier(folder, trained.model, spec, trained.logit_prior)
+        artifacts.write_log(folder / "log.csv", trained.log)
+        artifacts.write_array(folder / "test_logits.npy", logits)
+    if trained.state is not None:
+        trained.state.clear()
+
+
+def of_network(settings: params.Settings, args: Namespace) -> tuple[Trained, dict, np.ndarray]:
+    """The student that is a whole network, what it is built from, and its test logits."""
     with launch.processes():
         part = training_part(open_dataset(settings, "train"), read_subset(), device())
         test = open_dataset(settings, "test", check="none")
         teacher = read_teacher(args.teacher, args.seed, part)
         trained = train_student(settings, part, args.teacher, teacher, args.seed, test)
+    return trained, specification(settings, part), predict(trained.model, test, part.images.device)
 
-    with artifacts.writing(artifacts.stage_dir("distill", args.teacher, args.seed)) as folder:
-        write_classifier(folder, trained.model, specification(settings, part), trained.logit_prior)
-        artifacts.write_log(folder / "log.csv", trained.log)
-        artifacts.write_array(folder / "test_logits.npy", predict(trained.model, test, part.images.device))
-    trained.state.clear()
+
+def of_head(settings: params.Settings, args: Namespace) -> tuple[Trained, dict, np.ndarray]:
+    """The same where the student is a head on a backbone that stays as it is; reads cached features, and no images."""
+    inputs = read_inputs(read_subset(), args.seed, device())
+    trained = fit_student(settings, inputs, args.teacher)
+    spec = artifacts.read_json(artifacts.stage_dir("base", args.seed) / "row.json")["classifier"]
+    test = artifacts.read_array(artifacts.stage_dir("features", args.seed) / "test.npy", dtype="float")
+    return trained, spec, apply_head(trained.model.head, test, inputs.device)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ def main() -> None:
         part = load("datasets", name)(index.data_root(), split, **options)
         counts = np.bincount(part.labels, minlength=len(part.classes))
         side = f"{part.image_size} x {part.image_size}"
-        print(f"{split}: {len(part.labels)} images of {side}, {len(counts)} classes of {counts.min()} to {counts.max()} images")
+        what = f"images of {side}" if part.image_size else f"embeddings of width {part.images.shape[1]}"
+        print(f"{split}: {len(part.labels)} {what}, {len(counts)} classes of {counts.min()} to {counts.max()} images")
     images = found.get("images", [])
     number = len(found["files"]) + sum(block["files"] for block in images)
     size = sum(file["size"] for file in found["files"]) + sum(block["bytes"] for block in images)

@@ -24,7 +24,7 @@ ALLOWED = {
         "metrics", "mixes", "params", "resume", "retraining", "robust_loss", "samplers", "sgd", "weightings",
     },
     "mixes": {"mixing"},
-    "models": {"resnet", "torchvision_resnet"},
+    "models": {"pretrained", "pretrained_network", "resnet", "torchvision_resnet"},
     "samplers": set(),
     "weightings": set(),
 }

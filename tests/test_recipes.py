@@ -29,6 +29,7 @@ RUN = ("compile", "precision", "deterministic", "sync_batchnorm", "test_every")
 FREE = {f"{block}.{key}" for block in ("train", "distill") for key in RUN}
 FREE |= {"features.batch_size", "weightings.longtail_da.dev_per_class"}
 # Where lists and images lie, and whether the latter are kept decoded.
+FREE |= {"datasets.folder.path"}
 PLACES = ("images", "train_list", "val_list", "test_list", "class_names", "packed")
 FREE |= {f"datasets.{dataset}.{option}" for dataset in ("imagenet_lt", "places_lt") for option in PLACES}
 METRICS = set(metrics.accuracies(np.arange(2), np.arange(2), np.array([3, 2])))
@@ -62,7 +63,7 @@ def keys_of(content, prefix=""):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_gives_valid_params(name, tmp_path):
     settings = loaded(expanded(name), tmp_path)
-    assert settings.train.epochs > settings.weightings[settings.weighting].get("start_epoch", 0)
+    assert settings.train.epochs > settings.weightings[settings.weighting].get("start_epoch", 0) or not settings.trains_backbone()
     assert set(RECIPES[name].published) <= set(settings.rows())
     for row in sum(RECIPES[name].published.values(), []):
         assert row["source"] and set(row) - {"source"} <= METRICS
@@ -144,7 +145,7 @@ def test_expanding_replaces_rows_and_fills_in_defaults():
 
 @pytest.mark.parametrize(
     "name",
-    ["cifar100_if100_balms", "cifar100_if50_xerm_tde", "cifar100_if100_dro_lt", "cifar10_if100_longtail_da", "digits_full"],
+    ["cifar100_if100_balms", "cifar100_if50_xerm_tde", "cifar100_if100_dro_lt", "cifar10_if100_longtail_da", "digits_full", "own_images"],
 )
 def test_dvc_makes_of_the_arguments_what_expand_makes(name, tmp_path):
     from dvc.utils.cli_parse import to_path_overrides
@@ -251,6 +252,8 @@ def made_small(name):
     content = expanded(name)
     if content["model"] in LARGE:
         content["models"]["resnet10"] = content["models"][content["model"]] | {"weights": None, "trainable": "all"}
+        content["model"] = "resnet10"
+    if content["model"] == "timm":
         content["model"] = "resnet10"
     content["augments"]["resized_crop"]["size"] = None
     return content

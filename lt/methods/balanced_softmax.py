@@ -15,7 +15,7 @@ from lt.retraining import FeatureBank, dtype_of, fit_head, head_batches
 def fit(
     inputs: Inputs,
     *,
-    steps: Count = 500,
+    steps: Count | None = 500,
     batch_size: Count = 128,
     lr: Positive = 0.1,
     momentum: Fraction = 0.9,
@@ -26,6 +26,7 @@ def fit(
 ) -> Retrained:
     """Balanced softmax with natural sampling: every image equally often, the prior inside the loss.
 
+    steps: null for all images at once, until nothing changes, see lt.retraining.fit_head
     tau: exponent of the class counts in the loss; the logits embody prior^(1 - tau), the uniform prior for tau = 1
     sampling: class_balanced draws every class equally often as well, the paper's ablation 'BS + DT + CBS': compensated twice, the
         logits embody prior^-tau, and the tail is favoured
@@ -37,8 +38,8 @@ def fit(
     loss = balanced_softmax.make(inputs.counts, tau=tau)
     draw, sampled = head_batches(sampling, inputs, batch_size, generator)
     log = fit_head(
-        head, loss.to(inputs.device), FeatureBank(inputs, dtype_of(head)), draw, generator,
-        steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov,
+        head, loss.to(inputs.device), FeatureBank(inputs, dtype_of(head)), draw, generator, steps=steps,
+        class_weights=sampled / inputs.counts, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov,
     )
     embodied = embodied_prior(loss.logit_prior.cpu().numpy(), inputs.counts, sampled, np.ones(len(sampled)))
     return Retrained(head, logit_prior=embodied, log=log)

@@ -15,7 +15,7 @@ from lt.retraining import FeatureBank, dtype_of, fit_head, head_batches
 def fit(
     inputs: Inputs,
     *,
-    steps: Count = 500,
+    steps: Count | None = 500,
     batch_size: Count = 128,
     lr: Positive = 0.1,
     momentum: Fraction = 0.9,
@@ -27,7 +27,8 @@ def fit(
 
     The logits embody the uniform prior. lr falls to 0 as a cosine, step by step.
 
-    sampling: instance draws every image equally often instead, which trains the same head as the base's; the training prior then
+    steps: null for all images at once, until nothing changes, see lt.retraining.fit_head
+    sampling: instance draws every image equally often instead, as the base model does; the logits then embody the training prior
 
     returns the new head and its log    (source: Kang et al. 2020, Decoupling, section 4.1)
     """
@@ -36,8 +37,8 @@ def fit(
     loss = ce.make(inputs.counts)
     draw, sampled = head_batches(sampling, inputs, batch_size, generator)
     log = fit_head(
-        head, loss.to(inputs.device), FeatureBank(inputs, dtype_of(head)), draw, generator,
-        steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov,
+        head, loss.to(inputs.device), FeatureBank(inputs, dtype_of(head)), draw, generator, steps=steps,
+        class_weights=sampled / inputs.counts, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov,
     )
     embodied = embodied_prior(loss.logit_prior.cpu().numpy(), inputs.counts, sampled, np.ones(len(sampled)))
     return Retrained(head, logit_prior=embodied, log=log)

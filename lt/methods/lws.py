@@ -15,7 +15,7 @@ STATISTICS = "balanced"
 def fit(
     inputs: Inputs,
     *,
-    steps: Count = 500,
+    steps: Count | None = 500,
     batch_size: Count = 128,
     lr: Positive = 0.1,
     momentum: Fraction = 0.9,
@@ -25,7 +25,7 @@ def fit(
     """logits = s * (W f + b), where only s (C,) is trained, from ones, with class-balanced sampling and cross-entropy.
 
     The scale multiplies the bias as well. The result is a plain linear head with the scales folded in; weight decay pulls
-    the scales towards zero, as in the published protocol.
+    the scales towards zero, as in the published protocol, but where steps is null: see lt.retraining.fit_head.
 
     returns the head, its log with the spread of the scales, and the array `scales` (C,)
     raises ValueError where the base head is not linear    (source: Kang et al. 2020, Decoupling, section 4.3)
@@ -36,7 +36,7 @@ def fit(
     log = fit_head(
         scaled, ce.make(inputs.counts).to(inputs.device), FeatureBank(inputs, dtype_of(scaled)),
         lambda: pool.draw_balanced(batch_size, generator), generator,
-        steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, columns=scaled.columns,
+        steps=steps, class_weights=1 / inputs.counts, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, columns=scaled.columns,
     )
     uniform = np.full(len(inputs.counts), 1 / len(inputs.counts))
     return Retrained(scaled.folded(), logit_prior=uniform, log=log, arrays={"scales": scaled.scales.detach().cpu().numpy()})

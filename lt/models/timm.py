@@ -1,0 +1,82 @@
+"""Any network of timm, by its name there, with pooled features; an optional package: pip install -e '.[timm]'."""
+
+from typing import Literal
+
+from torch import nn
+
+from lt import pretrained
+from lt.options import Count
+from lt.pretrained_network import PretrainedNetwork, from_last_block, nearest
+
+
+def make(
+    *,
+    name: str = "vit_small_patch14_dinov2.lvd142m",
+    weights: str | None = None,
+    trainable: Literal["all", "last_block", "head"] = "all",
+    image_size: Count | None = None,
+) -> nn.Module:
+    """images (B, 3, H, W) of any size -> the network's pooled features (B, D).
+
+    Mean, standard deviation, input size and interpolation are those of the network's own configuration, not the data set's.
+    Images are resized to the input as they are; what timm would cut off at the border (crop_pct) is kept.
+
+    name: as timm.list_models() has it, with or without the tag of its weights
+    weights: null; hub, its pre-trained weights, downloaded; or a file of timm's tensors and its hash, see lt.pretrained.load
+    trainable: all; last_block: the network's last block and what follows; head: nothing of the network
+    image_size: side in pixels that images are resized to; null: the network's own
+
+    raises ValueError where timm is not installed, the name is unknown, the weights cannot be had or do not fit, or the network
+    cannot take the image size
+    """
+    timm = _timm()
+    architecture = name.partition(".")[0]
+    if not timm.is_model(architecture):
+        raise nearest("models.timm.name", name, timm.list_models(), "networks of timm")
+    network = _create(timm, name, weights == "hub")
+    own = timm.data.resolve_model_data_config(network)
+    size = image_size or own["input_size"][-1]
+    if weights not in (None, "hub"):
+        pretrained.load(network, weights, name)
+    interpolation = "bicubic" if own["interpolation"] == "bicubic" else "bilinear"
+    try:
+        if size != own["input_size"][-1] and hasattr(network, "set_input_size"):
+            network.set_input_size(img_size=size)  # position embeddings are resampled
+        return PretrainedNetwork(network, own["mean"], own["std"], size, interpolation, _trained(network, name, trainable))
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"models.timm.image_size: got {size}, which {name} cannot take ({error}); its own is {own['input_size'][-1]}"
+        ) from None
+
+
+def _timm():
+    try:
+        import timm
+    except ImportError:
+        raise ValueError("model timm needs the package timm: pip install -e '.[timm]', or pip install timm") from None
+    return timm
+
+
+def _create(timm, name: str, pretrained_weights: bool) -> nn.Module:
+    """The network without its last layer."""
+    try:
+        return timm.create_model(name, pretrained=pretrained_weights, num_classes=0)
+    except Exception as error:  # a network that is out of reach is met with many types
+        known = timm.list_pretrained(f"{name.partition('.')[0]}*")
+        if "." in name and name not in known:
+            raise nearest("models.timm.name", name, known, "networks of timm with such weights") from None
+        if not pretrained_weights:
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"models.timm.weights: could not get {name} from the hub ({reason}); without a network, fetch the file elsewhere and "
+            "give its path and hash as weights"
+        ) from None
+
+
+def _trained(network: nn.Module, name: str, trainable: str) -> list[str]:
+    if trainable == "last_block":
+        if not getattr(network, "feature_info", None):
+            raise ValueError(f"models.timm.trainable: got last_block, which {name} does not tell; expected all or head")
+        return from_last_block(network, network.feature_info[-1]["module"])
+    return [parameter for parameter, _ in network.named_parameters()] if trainable == "all" else []
