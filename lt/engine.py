@@ -96,7 +96,7 @@ def train(run: Run) -> list[dict[str, float]]:
 
 
 def _optimizer(run: Run) -> SGD:
-    """The backbone learns at backbone_lr_factor times the rate of all else; of one that names its `slow_parameters`, only these."""
+    """The backbone learns at backbone_lr_factor times the rate of all else; of one that has `slow_parameters`, only these."""
     schedule, backbone = run.schedule, run.model.backbone
     slow = {*getattr(backbone, "slow_parameters", backbone.parameters)()}
     parameters = [p for p in (*run.model.parameters(), *run.objective.parameters()) if p.requires_grad]

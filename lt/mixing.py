@@ -1,4 +1,4 @@
-"""What the mixes share: Beta draws from a generator, the weighted mean of two batches of images, the labels that are trained on."""
+"""What the mixes share: Beta draws from a generator, the weighted mean of two batches of images, which labels are trained on."""
 
 from typing import Callable
 

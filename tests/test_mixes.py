@@ -223,8 +223,9 @@ def test_a_class_without_an_image_is_refused(name):
 
 FEW = np.array([60, 25, 8, 2])
 VARIANTS = [(name, {}) for name in ALL] + [
-    ("unimix", {"tau": -1.5, "alpha": 0.3}), ("unimix", {"tau": 0.7}), ("unimix", {"rng": "numpy_legacy"}), ("unimix", {"stop_epoch": 0}),
-    ("remix", {"tau": 1.0, "alpha": 0.4, "lam_per": "example"}), ("remix", {"kappa": 1.0, "tau": 0.8}), ("cutmix", {"probability": 1.0}),
+    ("unimix", {"tau": -1.5, "alpha": 0.3}), ("unimix", {"tau": 0.7}), ("unimix", {"rng": "numpy_legacy"}),
+    ("unimix", {"stop_epoch": 0}), ("remix", {"tau": 1.0, "alpha": 0.4, "lam_per": "example"}),
+    ("remix", {"kappa": 1.0, "tau": 0.8}), ("cutmix", {"probability": 1.0}),
 ]
 
 

@@ -284,6 +284,20 @@ def test_its_plug_ins_train_together(name, tmp_path, monkeypatch):
     assert np.isfinite(logits).all() and logits.shape[0] == 10 and logits.shape[-1] == 3
 
 
+# github.com/XuZhengzhuo/Prior-LT and github.com/dvirsamuel/DRO-LT, models/resnet_cifar.py, _weights_init, which is applied to
+# nn.Linear too; github.com/abdullahjamal/Longtail_DA, C-LT/resnet.py, alike, and C-LT/data_utils.py for its images. In LDAM-DRW
+# and RIDE the head is a cosine head; in BALMS, BagofTricks-LT and xERM it is no part of the network that is drawn so.
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("cifar")])
+def test_a_recipe_starts_its_head_and_takes_its_images_as_its_release(name):
+    content, is_longtail_da = expanded(name), name.endswith("longtail_da")
+    has_kaiming = is_longtail_da or name.endswith(("prior_lt", "dro_lt"))
+    if content["head"] == "linear":
+        assert content["heads"]["linear"]["init"] == ("kaiming_normal" if has_kaiming else "torch")
+    assert content["datasets"][content["dataset"]]["normalization"] == ("pixel_std" if is_longtail_da else "image_std")
+    if content["augment"] == "crop_flip":
+        assert content["augments"]["crop_flip"] == {"padding": 4, "padding_mode": "reflect" if is_longtail_da else "constant"}
+
+
 # Learning rates of the layers that xERM's release calls the feature model and the classifier, in both of its stages:
 # github.com/BeierZhu/xERM, xERM.TDE.public/config/Places_LT/resnet{50,152}_{TDE,xERM}.yaml, optim_params; fc_add, the layer of 512
 # units, is in models/ResNetFeature.py.

@@ -72,14 +72,14 @@ def test_milestones_inside_the_warm_up_count_after_it():
 
 
 def cao(e, lr=0.1):
-    """github.com/kaidic/LDAM-DRW, cifar_train.py, adjust_learning_rate; the same in Prior-LT, utils.py, and in DRO-LT, main.py, where
-    nothing calls it."""
+    """github.com/kaidic/LDAM-DRW, cifar_train.py, adjust_learning_rate; the same in Prior-LT, utils.py, and in DRO-LT,
+    main.py, where nothing calls it."""
     return lr * (e / 5 if e <= 5 else 1e-4 if e > 180 else 0.01 if e > 160 else 1)
 
 
 def warmup_multi_step(e, lr, steps):
-    """github.com/zhangyongshun/BagofTricks-LT, lib/utils/lr_scheduler.py, WarmupMultiStepLR with warmup_factor 1/3 and five warm-up
-    epochs; the same in xERM, xERM.PC.public/utils.py. main/train.py and run_networks.py step it before an epoch, not after it."""
+    """github.com/zhangyongshun/BagofTricks-LT, lib/utils/lr_scheduler.py, WarmupMultiStepLR with warmup_factor 1/3 and five
+    warm-up epochs; the same in xERM, xERM.PC.public/utils.py. main/train.py and run_networks.py step it before an epoch, not after it."""
     warm = (1 - e / 5) / 3 + e / 5 if e < 5 else 1
     return lr * warm * 0.01 ** sum(step <= e for step in steps)
 
@@ -106,8 +106,8 @@ def balms(e, classes, largest, imbalance):
 
 
 def cosine(e, lr):
-    """torch's CosineAnnealingLR to 0 over 90 epochs, stepped before an epoch: BALMS, config/ImageNet_LT/feat_uniform_resnet10.yaml (lr
-    0.2); xERM, xERM.PC.public/config/ImageNet_LT/ce.yaml (lr 0.05 in both stages)."""
+    """torch's CosineAnnealingLR to 0 over 90 epochs, stepped before an epoch: BALMS, config/ImageNet_LT/feat_uniform_resnet10.yaml
+    (lr 0.2); xERM, xERM.PC.public/config/ImageNet_LT/ce.yaml (lr 0.05 in both stages)."""
     return lr * (1 + math.cos(math.pi * e / 90)) / 2
 
 
@@ -144,7 +144,9 @@ RELEASED = {
 }
 # Epochs where the share of the highest learning rate is another than in the release, which the recipe's text tells.
 DIFFERENT = {
-    ("cifar*_plain", "distill"): (range(120, 180), "the student's learning rate falls when the base's does, after epochs 159 and 179"),
+    ("cifar*_plain", "distill"): (
+        range(120, 180), "the student's learning rate falls when the base's does, after epochs 159 and 179"
+    ),
 }
 RECIPES = recipes.read_all(ROOT / "recipes")
 SHIPPED = params.read_yaml(ROOT / "params.yaml")

@@ -1,6 +1,6 @@
 """Remix: mixup whose label leans to the rarer of the two classes."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -44,7 +44,8 @@ def make(
     def label_distribution(drawn: np.ndarray, class_weights: np.ndarray, batch_size: int, epoch: int) -> np.ndarray:
         """E[lam | a, b] = mean_label_factor(n_a, n_b), which moves labels to the rarer class; see lt.mixes."""
         partners, own = mixing.of_a_permutation(drawn, batch_size), np.asarray(counts)
-        return mixing.label_distribution(drawn, class_weights, partners, lambda a: mean_label_factor(own[a], own, alpha, kappa, tau))
+        share = partial(mean_label_factor, partner=own, alpha=alpha, kappa=kappa, tau=tau)
+        return mixing.label_distribution(drawn, class_weights, partners, lambda a: share(own[a]))
 
     mix.label_distribution = label_distribution
     return mix

@@ -61,7 +61,7 @@ def make(
         return Mixed(blend(images, partner, lam), target, target[partner], lam)
 
     def label_distribution(drawn: np.ndarray, class_weights: np.ndarray, batch_size: int, epoch: int) -> np.ndarray:
-        """Partners lean to the tail, by partner_classes, with E[lam | a, b] by mean_factor; as drawn from stop_epoch on; see lt.mixes."""
+        """P(b | a) of partner_classes, which leans to the tail, and E[lam | a, b] of mean_factor; see lt.mixes."""
         if stop_epoch is not None and epoch >= stop_epoch:
             return labels_as_drawn(drawn, class_weights)
         own = np.asarray(counts, dtype=np.float64)
@@ -103,8 +103,9 @@ def legacy_draws(random: np.random.RandomState, probs: np.ndarray, alpha: float)
 
 
 def mean_factor(own: np.ndarray, partner: np.ndarray, alpha: float) -> np.ndarray:
-    """E[unimix_factor] over b ~ Beta(alpha, alpha): 1/2 + r - I_r(alpha, alpha) with r = n_j / (n_i + n_j): counts -> the same shape.
+    """E[unimix_factor] over b ~ Beta(alpha, alpha): 1/2 + r - I_r(alpha, alpha) with r = n_j / (n_i + n_j).
 
+    own n_i, partner n_j: class counts, (C,) or one number; returns (C,)
     Since b + r is beyond 1, and loses 1, with probability 1 - I_(1 - r) = I_r, the regularised incomplete beta function.
     """
     ratio = partner / (own + partner)
@@ -117,7 +118,8 @@ def partner_classes(drawn: np.ndarray, pull: np.ndarray, batch_size: int) -> Cal
     An example of class c is a partner with probability v_c over the sum of v in its batch. With 1 / x = integral of exp(-t x)
     over t > 0, and phi(t) = sum_c drawn_c exp(-t v_c) for each of the others, who are drawn independently:
 
-        P(b | a) = [a = b] integral v_a exp(-t v_a) phi(t)^(B-1) dt  +  (B-1) drawn_b integral v_b exp(-t (v_a + v_b)) phi(t)^(B-2) dt
+        P(b | a) = [a = b] integral v_a exp(-t v_a) phi(t)^(B-1) dt
+                   + (B-1) drawn_b integral v_b exp(-t (v_a + v_b)) phi(t)^(B-2) dt
 
     In large batches that is drawn_b v_b / sum_c drawn_c v_c; in small ones the rare are often absent, and are partners less often.
 
