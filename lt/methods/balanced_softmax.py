@@ -41,5 +41,5 @@ def fit(
         head, loss.to(inputs.device), FeatureBank(inputs, dtype_of(head)), draw, generator, steps=steps,
         class_weights=sampled / inputs.counts, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov,
     )
-    embodied = embodied_prior(loss.logit_prior.cpu().numpy(), inputs.counts, sampled, np.ones(len(sampled)))
+    embodied = embodied_prior(loss.logit_prior.cpu().numpy(), inputs.counts, sampled)
     return Retrained(head, logit_prior=embodied, log=log)
