@@ -15,6 +15,7 @@ from typing import Callable
 # Seconds and memory of each stage's last run: never a stage's output or dependency, since no two runs take the same.
 COST = Path(".cost")
 STAGES = ("check", "subsample", "base", "features", "retrain", "distill", "evaluate", "report")
+STOP_WORDS = "stopped; run the same command to continue"
 # Of several processes that train together: the name of what they are, and the exit code of one that was asked to stop.
 ROLE, STOPPED = "longtail", 130
 # Parameters of glibc's mallopt.
@@ -33,7 +34,7 @@ def run(main: Callable[[], None]) -> None:
             raise
         _exit(f"\nerror: {str(error) or type(error).__name__}\n", error)
     except KeyboardInterrupt as error:
-        _exit(f"\n{str(error) or 'stopped; run the same command to continue'}\n", error)
+        _exit(f"\n{str(error) or STOP_WORDS}\n", error)
     except SystemExit as error:
         _exit(error.code, error)
 

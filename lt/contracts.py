@@ -71,7 +71,8 @@ class Inputs:
     new_head(name=None, **options): a freshly initialised head, as the base's is, or of lt/heads/<name>.py with these options
     logit_prior (C,): class prior that the base model's raw logits embody
     seed: derive every generator from it, with lt.keys.generator(seed, "balms", ...)
-    open_training(): the Training, for methods that train the backbone; reads the images, which other methods need not wait for
+    open_training(): the Training, for methods that train the backbone, inside launch.processes(); reads the images, which other
+        methods need not wait for
     val (N_val, D) float: features of the validation part's images as they are, with val_labels (N_val,) int64; None without one
     """
 

@@ -93,12 +93,15 @@ def _run_all(count: int) -> str | int:
         except ChildFailedError as error:
             return _outcome(error.failures, count, Path(folder))
         except SignalException:
-            return f"\n{_last_words(Path(folder), 0) or 'stopped; run the same command to continue'}\n"
+            return f"\n{_last_words(Path(folder), 0) or command.STOP_WORDS}\n"
     return 0
 
 
 def _outcome(failures: dict, count: int, folder: Path) -> str | int:
-    """What is told of failed processes, torch's ProcessFailure of each rank: one cause, in the words of its process if it had some."""
+    """What is told of failed processes: one cause, in the words of its process if it had some.
+
+    failures: torch's ProcessFailure of each rank    folder: where the processes' words are, as torch's DefaultLogsSpecs puts them
+    """
     rank = _cause(failures)
     code, words = failures[rank].exitcode, _last_words(folder, rank)
     if words and (rank == 0 or code == command.STOPPED):
@@ -127,5 +130,5 @@ def _last_words(folder: Path, rank: int) -> str:
     """What a process recorded of the exception that ended it (command.run), as a stage alone tells it; empty where it did not."""
     for path in folder.glob(f"*/attempt_0/{rank}/error.json"):
         kind, _, text = json.loads(path.read_text())["message"]["message"].partition(": ")
-        return text if kind == "KeyboardInterrupt" else f"error: {text or kind}"
+        return text or command.STOP_WORDS if kind == "KeyboardInterrupt" else f"error: {text or kind}"
     return ""
