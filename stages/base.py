@@ -15,7 +15,8 @@ from lt.subset import read_subset
 def main() -> None:
     seed = arguments(__doc__).seed
     settings = params.load()
-    launch.start()
+    if settings.trains_backbone():
+        launch.start()
     part = training_part(open_dataset(settings, "train"), read_subset(), device())
     test = open_dataset(settings, "test", check="none")
 
