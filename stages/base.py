@@ -3,6 +3,8 @@
 python -m stages.base --seed 0
 """
 
+from contextlib import nullcontext
+
 from lt import artifacts, launch, params
 from lt.base import device, predict, specification, train_base, training_part
 from lt.classifier import write_classifier
@@ -15,10 +17,11 @@ from lt.subset import read_subset
 def main() -> None:
     seed = arguments(__doc__).seed
     settings = params.load()
-    with launch.processes():
+    trains = settings.trains_backbone()
+    with launch.processes() if trains else nullcontext():
         part = training_part(open_dataset(settings, "train"), read_subset(), device())
         test = open_dataset(settings, "test", check="none")
-        trained = train_base(settings, part, seed, test) if settings.trains_backbone() else fit_base(settings, part, seed)
+        trained = train_base(settings, part, seed, test) if trains else fit_base(settings, part, seed)
 
     with artifacts.writing(artifacts.stage_dir("base", seed)) as folder:
         write_classifier(folder, trained.model, specification(settings, part), trained.logit_prior)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from lt import artifacts
 from lt.datasets import embeddings
 from lt.models import identity
 
@@ -138,6 +137,8 @@ def test_the_stages_from_the_index_to_the_student(stages_in, tmp_path, capsys):
     for row in ("base", "retrain/pc", "retrain/crt", "retrain/ncm", "retrain/lws", "distill/pc"):
         logits = np.load(folder / f"artifacts/{row}/0/test_logits.npy")
         assert logits.shape == (50, 3) and np.mean(logits.argmax(1) == labels) > 0.8, row
+    with pytest.raises(ValueError, match="row pc: dataset embeddings holds embeddings; there is no network here"):
+        stages_in(changes, f"predict --row pc {folder}/params.yaml")
     before = {path: path.read_bytes() for path in (folder / "artifacts/base/0").iterdir()}
     stages_in(changes, "base --seed 0")
     assert before == {path: path.read_bytes() for path in (folder / "artifacts/base/0").iterdir()}

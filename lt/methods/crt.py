@@ -2,8 +2,6 @@
 
 from typing import Literal
 
-import numpy as np
-
 from lt import keys
 from lt.contracts import Inputs, Retrained
 from lt.counts import embodied_prior
