@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lt import files
+
 ROOT = Path("artifacts")
 RESULTS = Path("results")
 
@@ -37,22 +39,57 @@ def row_dir(row: str, seed: int) -> Path:
 def writing(folder: Path):
     """Yields an empty folder that takes the place of `folder` when the block ends without an error.
 
-    A crash, a full disk or a kill inside the block leaves no `folder` at all: half an artifact never passes as a whole one.
+    The new folder takes the old one's place in one step: after a crash, a full disk or a kill the one or the other is there,
+    whole. What a killed run has left is cleaned up at the start. Raises ArtifactError where a file cannot be written; the old folder then stays.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.parent.glob(f".{folder.name}.*.part"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    aside = folder.with_name(f".{folder.name}.old.part")
+    part = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        files.restore(folder, aside)
+        part = _empty_part(folder.parent, folder.name)
         yield part
-        part.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(part, folder)
+        files.replace_folder(part, folder, aside)
     except OSError as error:
         raise ArtifactError(f"could not write {folder}: {_reason(error)}") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if part:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def writing_together(folder: Path, name: str):
+    """Yields an empty folder; the files in it take their places in `folder`, under the same relative paths, when the block ends.
+
+    name: of the writer, no two of which may run at the same time
+
+    All of them are written before the first one is moved: a full disk leaves the old ones. Raises as `writing` does.
+    """
+    folder = Path(folder)
+    part = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = _empty_part(folder, name)
+        yield part
+        for path in sorted(path for path in part.rglob("*") if path.is_file()):
+            target = folder / path.relative_to(part)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+    except OSError as error:
+        raise ArtifactError(f"could not write into {folder}: {_reason(error)}") from error
+    finally:
+        if part:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _empty_part(parent: Path, name: str) -> Path:
+    """A new folder beside what it is to replace; those that killed runs have left are removed."""
+    for leftover in parent.glob(f".{name}.*.part"):
+        files.remove(leftover)
+    part = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=parent))
+    part.chmod(0o755)
+    return part
 
 
 def _reason(error: OSError) -> str:
@@ -65,16 +102,21 @@ def _reason(error: OSError) -> str:
 def write_text(path: Path, text: str) -> None:
     """Writes one small file atomically."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    part = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".{path.name}.*.part"):
+            files.remove(leftover)
+        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(part, 0o644)
         os.replace(part, path)
     except OSError as error:
-        Path(part).unlink(missing_ok=True)
         raise ArtifactError(f"could not write {path}: {_reason(error)}; the old file, if any, is kept") from error
+    finally:
+        if part:
+            Path(part).unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -144,6 +186,7 @@ def read_array(path: Path, shape: tuple[int | None, ...] | None = None, dtype: s
 
 def write_log(path: Path, rows: list[dict[str, float]]) -> None:
     """Writes a log as CSV: one line per dict, all with the same keys; floats with nine digits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as file:
         if rows:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
@@ -181,6 +224,8 @@ def read_weights(path: Path, module) -> None:
 
 
 def _existing(path: Path) -> Path:
-    if not Path(path).is_file():
+    """The path of a file that is there; ArtifactError otherwise."""
+    path = Path(path)
+    if not path.is_file():
         raise ArtifactError(f"{path} is missing; run the stage that writes it (dvc repro, or python -m stages.<name>)")
-    return Path(path)
+    return path

@@ -59,8 +59,9 @@ def main() -> None:
         "sd": sd,
         "seeds": seeds,
     }
-    artifacts.write_json(artifacts.RESULTS / "details" / f"{args.row}.json", rounded(details))
-    artifacts.write_json(artifacts.RESULTS / "methods" / f"{args.row}.json", rounded(headline(details)))
+    with artifacts.writing_together(artifacts.RESULTS, args.row) as folder:
+        artifacts.write_json(folder / "details" / f"{args.row}.json", rounded(details))
+        artifacts.write_json(folder / "methods" / f"{args.row}.json", rounded(headline(details)))
 
 
 def read_row(row: str, seed: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:

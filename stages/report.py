@@ -25,11 +25,11 @@ def main() -> None:
 
     table, reported = markdown(rows, context), rows[settings.report.row]
     points = {"rows": plots.by_row(rows), "classes": plots.by_class(reported), "reliability": plots.by_confidence(reported)}
-    artifacts.write_json(artifacts.RESULTS / "metrics.json", headline(reported))
-    artifacts.write_text(artifacts.RESULTS / "table.md", table)
-    with artifacts.writing(artifacts.RESULTS / "plots") as folder:
+    with artifacts.writing_together(artifacts.RESULTS, "report") as folder:
+        artifacts.write_json(folder / "metrics.json", headline(reported))
+        artifacts.write_text(folder / "table.md", table)
         for name, lines in points.items():
-            artifacts.write_log(folder / f"{name}.csv", rounded(lines))
+            artifacts.write_log(folder / "plots" / f"{name}.csv", rounded(lines))
     print(f"\n{table}")
 
 
