@@ -11,14 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lt import files
+from lt import files, manifest
+from lt.manifest import ArtifactError
 
 ROOT = Path("artifacts")
 RESULTS = Path("results")
-
-
-class ArtifactError(ValueError):
-    """An artifact is missing, incomplete or not what it should be."""
 
 
 def stage_dir(stage: str, *parts: int | str) -> Path:
@@ -37,10 +34,11 @@ def row_dir(row: str, seed: int) -> Path:
 
 @contextmanager
 def writing(folder: Path):
-    """Yields an empty folder that takes the place of `folder` when the block ends without an error.
+    """Yields an empty folder that takes the place of `folder`, with a manifest, when the block ends without an error.
 
     The new folder takes the old one's place in one step: after a crash, a full disk or a kill the one or the other is there,
-    whole. What a killed run has left is cleaned up at the start. Raises ArtifactError where a file cannot be written; the old folder then stays.
+    whole. What a killed run has left is cleaned up at the start. Raises ArtifactError where a file cannot be written or an array
+    is not finite; the old folder then stays.
     """
     folder = Path(folder)
     aside = folder.with_name(f".{folder.name}.old.part")
@@ -50,6 +48,7 @@ def writing(folder: Path):
         files.restore(folder, aside)
         part = _empty_part(folder.parent, folder.name)
         yield part
+        write_text(part / manifest.NAME, manifest.describe(part))
         files.replace_folder(part, folder, aside)
     except OSError as error:
         raise ArtifactError(f"could not write {folder}: {_reason(error)}") from error
@@ -201,11 +200,14 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 
 def write_weights(path: Path, module) -> None:
-    """Writes a torch module's parameters and buffers as safetensors."""
+    """Writes a torch module's parameters and buffers as safetensors; ArtifactError where one is not finite."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise ArtifactError(f"{Path(path).name}: got NaN or infinity in {name}, expected finite weights; try a lower learning rate")
     try:
         save_file(state, path)
     except SafetensorError as error:  # its own kind, also where the disk is full
@@ -224,8 +226,9 @@ def read_weights(path: Path, module) -> None:
 
 
 def _existing(path: Path) -> Path:
-    """The path of a file that is there; ArtifactError otherwise."""
+    """The path of a file that is there, and as its manifest, if its folder has one, says; ArtifactError otherwise."""
     path = Path(path)
+    manifest.check(path)
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; run the stage that writes it (dvc repro, or python -m stages.<name>)")
     return path

@@ -50,7 +50,8 @@ def test_a_full_disk_is_told_and_leaves_neither_a_half_artifact_nor_the_old_one_
     with full_disk(), pytest.raises(ArtifactError, match="could not write .*; free some space, then run the stage again"):
         with artifacts.writing(tmp_path / "0") as folder:
             WRITERS[what](folder)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["0", "old.txt"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["0", "manifest.json", "old.txt"]
+    assert artifacts.manifest.check(tmp_path / "0" / "old.txt") is None
     with artifacts.writing(tmp_path / "0") as folder:
         WRITERS[what](folder)
     assert "old.txt" not in [path.name for path in tmp_path.rglob("*")]
