@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lt import files, manifest
+from lt import attest, files, manifest
 from lt.manifest import ArtifactError
 
 ROOT = Path("artifacts")
@@ -38,7 +38,7 @@ def writing(folder: Path):
 
     The new folder takes the old one's place in one step: after a crash, a full disk or a kill the one or the other is there,
     whole. What a killed run has left is cleaned up at the start. Raises ArtifactError where a file cannot be written or an array
-    is not finite; the old folder then stays.
+    is not finite, attest.ChangedError where the stage's code or settings were edited in the meantime; the old folder then stays.
     """
     folder = Path(folder)
     aside = folder.with_name(f".{folder.name}.old.part")
@@ -49,6 +49,7 @@ def writing(folder: Path):
         part = _empty_part(folder.parent, folder.name)
         yield part
         write_text(part / manifest.NAME, manifest.describe(part))
+        attest.check()
         files.replace_folder(part, folder, aside)
     except OSError as error:
         raise ArtifactError(f"could not write {folder}: {_reason(error)}") from error
@@ -71,6 +72,7 @@ def writing_together(folder: Path, name: str):
         folder.mkdir(parents=True, exist_ok=True)
         part = _empty_part(folder, name)
         yield part
+        attest.check()
         for path in sorted(path for path in part.rglob("*") if path.is_file()):
             target = folder / path.relative_to(part)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -99,8 +101,9 @@ def _reason(error: OSError) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes one small file atomically."""
+    """Writes one small file atomically, once nothing that the stage depends on was edited since its start (lt/attest.py)."""
     path = Path(path)
+    attest.check()
     part = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Callable
 
+from lt import attest
+
 # Seconds and memory of each stage's last run: never a stage's output or dependency, since no two runs take the same.
 COST = Path(".cost")
 STAGES = ("check", "subsample", "base", "features", "retrain", "distill", "evaluate", "report")
@@ -22,9 +24,11 @@ def run(main: Callable[[], None]) -> None:
     """Runs a stage's main; a wrong input ends it with the message and exit code 1 (LT_DEBUG=1 shows where it came from)."""
     start = time.perf_counter()
     keep_freed_memory()
+    stage = Path(sys.argv[0]).stem
     try:
+        attest.begin(stage, sys.argv[1:])
         main()
-        write_cost(Path(sys.argv[0]).stem, sys.argv[1:], time.perf_counter() - start)
+        write_cost(stage, sys.argv[1:], time.perf_counter() - start)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("LT_DEBUG"):
             raise
@@ -33,6 +37,8 @@ def run(main: Callable[[], None]) -> None:
         _exit(f"\n{str(error) or 'stopped; run the same command to continue'}\n")
     except SystemExit as error:
         _exit(error.code)
+    finally:
+        attest.end()
 
 
 def _exit(status: str | int | None) -> None:

@@ -266,6 +266,13 @@ def _mistake(item: dict, content: dict) -> str:
     return f"{where}: got {item['input']!r}; {item['msg']}"
 
 
+def at(content: Any, key: str) -> Any:
+    """The value at a dotted key, None where there is none."""
+    for part in key.split("."):
+        content = content.get(part) if isinstance(content, dict) else None
+    return content
+
+
 class _Yaml12(yaml.SafeLoader):
     """PyYAML reads YAML 1.1, DVC writes YAML 1.2: 1e-05 is a number there, `on` a word, 010 is ten."""
 
