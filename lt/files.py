@@ -2,23 +2,39 @@
 
 import ctypes
 import errno
+import hashlib
 import os
 import shutil
 import stat
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 # Of Linux's renameat2: paths are taken as they are, and the two swap places.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
-def read_regular(path: Path) -> bytes:
-    """Content of a regular file; OSError where there is none, or something else, such as a pipe, whose reader would wait for ever."""
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file to be read; OSError where there is none, or something else, such as a pipe, whose reader would wait for ever."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        number, told = (errno.EISDIR, os.strerror(errno.EISDIR)) if stat.S_ISDIR(mode) else (errno.EINVAL, "it is no regular file")
+        raise OSError(number, told, str(path))
+    return open(handle, "rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """Content of a regular file; OSError as open_regular."""
+    with open_regular(path) as file:
         return file.read()
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a regular file, in hex digits; OSError as open_regular."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def swap(new: Path, old: Path) -> bool:

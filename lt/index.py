@@ -1,6 +1,5 @@
 """The tracked index of a data set's raw files, data/<name>.json: how it is made, and how data that differ from it are refused."""
 
-import hashlib
 import importlib
 import json
 import os
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from lt import artifacts
 from lt.data import Split
+from lt.files import sha256
 from lt.load import FUNCTIONS, path_of
 from lt.options import options_of
 from lt.params import Settings
@@ -79,7 +79,7 @@ def make(name: str, root: Path, options: dict[str, Any]) -> dict:
         module.prepare(root, **options)
     files = sorted(module.raw_files(root, **options).items())
     with ThreadPoolExecutor() as pool:
-        hashes = pool.map(_sha256, [file for _, file in files])
+        hashes = pool.map(sha256, [file for _, file in files])
         listed = [{"path": path, "sha256": sha, "size": file.stat().st_size} for (path, file), sha in zip(files, hashes)]
     compact = {"images": module.list_images(root, **options)} if hasattr(module, "list_images") else {}
     return {"dataset": name, "files": listed, **compact}
@@ -112,7 +112,7 @@ def read(name: str) -> dict[str, tuple[int, str]]:
 
 def fingerprint(name: str) -> str:
     """sha256 of data/<name>.json, and so of all raw files."""
-    return _sha256(index_path(name))
+    return sha256(index_path(name))
 
 
 def verify(name: str, root: Path, options: dict[str, Any], full: bool = True) -> None:
@@ -131,7 +131,7 @@ def verify(name: str, root: Path, options: dict[str, Any], full: bool = True) ->
     if full or sum(sizes.values()) < QUICK_BYTES:
         same_size = [path for path in both if path not in changed]
         with ThreadPoolExecutor() as pool:
-            hashes = pool.map(_sha256, [files[path] for path in same_size])
+            hashes = pool.map(sha256, [files[path] for path in same_size])
             changed |= {path for path, sha in zip(same_size, hashes) if sha != indexed[path][1]}
     differences += [f"changed: {path}" for path in sorted(changed)]
     if not differences and hasattr(module, "compare_images"):  # other lists name other images
@@ -155,8 +155,3 @@ def _all_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
 def _module(name: str) -> ModuleType:
     path_of("datasets", name)
     return importlib.import_module(f"lt.datasets.{name}")
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """manifest.json of an artifact's folder: which files belong to it, and their hashes, compared when one of them is read."""
 
-import hashlib
 import json
 import os
 from functools import lru_cache
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lt.files import read_regular
+from lt.files import read_regular, sha256
 
 NAME = "manifest.json"
 # LT_VERIFY=0 believes what is there.
@@ -49,7 +48,7 @@ def describe(folder: Path) -> str:
 
 
 def _entry(path: Path) -> Entry:
-    facts = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    facts = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     if path.suffix == ".npy":
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         check_finite(array, path.name)
@@ -134,9 +133,4 @@ def _read(listing: Path, mark: tuple) -> Manifest:
 
 @lru_cache(maxsize=1024)
 def _hash(path: Path, mark: tuple) -> str:
-    return _sha256(path)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)

@@ -79,8 +79,8 @@ def test_a_damaged_manifest_is_told(folder, content):
 
 
 def test_a_file_is_hashed_once_and_not_at_all_where_that_is_switched_off(folder, monkeypatch):
-    hashed, plain = [], manifest._sha256
-    monkeypatch.setattr(manifest, "_sha256", lambda path: hashed.append(path.name) or plain(path))
+    hashed, plain = [], manifest.sha256
+    monkeypatch.setattr(manifest, "sha256", lambda path: hashed.append(path.name) or plain(path))
     for _ in range(3):
         artifacts.read_json(folder / "row.json")
     assert hashed == ["row.json"]
