@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Callable
 
 from lt import attest
+from lt.options import SEEDS
 
 # Seconds and memory of each stage's last run: never a stage's output or dependency, since no two runs take the same.
 COST = Path(".cost")
@@ -74,8 +75,15 @@ def arguments(doc: str, *names: str, seed: bool = True) -> argparse.Namespace:
     for name in names:
         parser.add_argument(name)
     if seed:
-        parser.add_argument("--seed", type=int, required=True)
+        parser.add_argument("--seed", type=seed_number, required=True)
     return parser.parse_args()
+
+
+def seed_number(text: str) -> int:
+    """A seed on a command line, as params.yaml takes them."""
+    if not text.isascii() or not text.isdecimal() or not int(text[:20]) < SEEDS:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 0 to {SEEDS - 1}")
+    return int(text)
 
 
 def write_cost(stage: str, arguments: list[str], seconds: float) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from lt.files import read_regular
 from lt.load import FUNCTIONS, names, path_of, unknown
-from lt.options import Count, Fraction, Index, NonNegative, OpenFraction, Positive, options_of
+from lt.options import LARGEST, Count, Fraction, Index, NonNegative, OpenFraction, Positive, Seed, options_of
 
 PATH = Path("params.yaml")
 # Values in a YAML file.
@@ -35,7 +35,7 @@ class Subset(Block):
     """How the long-tailed training part is drawn."""
 
     profile: Literal["exp", "step", "none"]
-    seed: Index
+    seed: Seed
     val_fraction: Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -105,8 +105,8 @@ class Settings(Block):
     """Everything in params.yaml, checked."""
 
     dataset: str
-    imbalance: Annotated[float, Field(ge=1, allow_inf_nan=False)]
-    seeds: Annotated[list[Index], Field(min_length=1)]
+    imbalance: Annotated[float, Field(ge=1, le=LARGEST)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     model: str
     head: str
     loss: str
@@ -132,8 +132,15 @@ class Settings(Block):
     augments: dict[str, dict[str, Any]]
 
     def options(self, kind: str, name: str) -> dict[str, Any]:
-        """Options of one plug-in, as given in params.yaml."""
+        """Options of one plug-in, as given in params.yaml; ParamsError where it has no such block."""
+        self.expect(kind, name)
         return dict(getattr(self, kind)[name] or {})
+
+    def expect(self, kind: str, name: str) -> None:
+        """Raises ParamsError, with the nearest names, unless there is a block `name` in the block `kind`."""
+        blocks = getattr(self, kind)
+        if name not in blocks:
+            raise ParamsError(f"{kind}: {unknown(name, list(blocks), f'a block of {kind} in {PATH}')}")
 
     def rows(self) -> list[str]:
         """Rows of the table: base, every method, and xerm_<teacher> for every teacher."""

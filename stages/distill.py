@@ -15,6 +15,7 @@ from lt.subset import read_subset
 def main() -> None:
     args = arguments(__doc__, "teacher")
     settings = params.load()
+    settings.expect("teachers", args.teacher)
     launch.start()
     part = training_part(open_dataset(settings, "train"), read_subset(), device())
     test = open_dataset(settings, "test", check="none")
