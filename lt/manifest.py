@@ -91,6 +91,12 @@ def check(path: Path) -> None:
         raise damaged(path, f"its sha256 is not that in {listing}")
 
 
+def forget() -> None:
+    """Makes the next reading compare everything again."""
+    _read.cache_clear()
+    _hash.cache_clear()
+
+
 def damaged(path: Path, reason: str) -> ArtifactError:
     """The error for a file that is not as it was written: what to do about it."""
     return ArtifactError(f"{path} is damaged: {reason}; {mend(path.parent)}")
