@@ -8,8 +8,10 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 from lt import attest, files, manifest
 from lt.manifest import ArtifactError
@@ -126,12 +128,30 @@ def write_json(path: Path, content: dict) -> None:
     write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict:
-    """Reads a JSON object."""
+def read_json(path: Path, kind: type[BaseModel] | None = None) -> dict:
+    """Reads a JSON object. kind: of lt/schemas.py, what has to be in it
+
+    Raises ArtifactError where the file is missing or no JSON object, or naming the first key whose value is not of its kind.
+    """
+    return parse_json(_existing(path).read_bytes(), path, kind)
+
+
+def parse_json(text: bytes | str, path: Path, kind: type[BaseModel] | None = None) -> dict:
+    """The JSON object in a text; ArtifactError as read_json. path: where it is from, for the message"""
     try:
-        return json.loads(_existing(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ArtifactError(f"{path} is not valid JSON ({error}); delete it and run its stage again") from None
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:  # also bytes that are no text, and numbers of thousands of digits
+        raise ArtifactError(f"{path} is not valid JSON ({error}); {manifest.again(Path(path))}") from None
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{path}: got a {type(content).__name__}, expected keys and values; {manifest.again(Path(path))}")
+    try:
+        if kind:
+            kind.model_validate(content, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        got = "nothing" if first["type"] == "missing" else repr(first["input"])[:60]
+        raise ArtifactError(f"{path}: {'.'.join(map(str, first['loc']))}: got {got}; {first['msg']}; {manifest.again(Path(path))}") from None
+    return content
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -175,10 +195,13 @@ def read_array(path: Path, shape: tuple[int | None, ...] | None = None, dtype: s
 
     Raises ArtifactError where the file is missing, cut short, or of another shape or dtype.
     """
+    path = _existing(path)
     try:
-        array = np.load(_existing(path), allow_pickle=False, mmap_mode="r" if mmap else None)
-    except (ValueError, EOFError) as error:
-        raise ArtifactError(f"{path} is not a whole .npy file ({error}); delete it and run its stage again") from None
+        with open(path, "rb") as file:
+            np.lib.format.read_magic(file)  # np.load takes other kinds of files, too
+        array = np.load(path, allow_pickle=False, mmap_mode="r" if mmap else None)
+    except (ValueError, EOFError, OverflowError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError) as error:
+        raise ArtifactError(f"{path} is not a whole .npy file ({error}); {manifest.again(Path(path))}") from None
     if shape is not None and (len(shape) != array.ndim or any(want not in (None, got) for want, got in zip(shape, array.shape))):
         raise ArtifactError(f"{path}: got shape {array.shape}, expected {shape}; run its stage again")
     if dtype is not None and not (np.issubdtype(array.dtype, np.floating) if dtype == "float" else array.dtype == np.dtype(dtype)):
@@ -197,9 +220,12 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """Reads what write_log wrote, every value as a float."""
+    """Reads what write_log wrote, every value as a float; ArtifactError where a line is not of as many numbers as its head says."""
     with open(_existing(path), newline="", encoding="utf-8") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        try:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        except (ValueError, TypeError, csv.Error) as error:
+            raise ArtifactError(f"{path} is not a log of numbers ({error}); {manifest.again(Path(path))}") from None
 
 
 def write_weights(path: Path, module) -> None:

@@ -16,13 +16,16 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 def open_regular(path: Path) -> BinaryIO:
     """A regular file to be read; OSError where there is none, or something else, such as a pipe, whose reader would wait for ever."""
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    mode = os.fstat(handle).st_mode
+    expect_regular(path)
+    return open(path, "rb")
+
+
+def expect_regular(path: Path) -> None:
+    """OSError unless there is a regular file."""
+    mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
-        os.close(handle)
         number, told = (errno.EISDIR, os.strerror(errno.EISDIR)) if stat.S_ISDIR(mode) else (errno.EINVAL, "it is no regular file")
         raise OSError(number, told, str(path))
-    return open(handle, "rb")
 
 
 def read_regular(path: Path) -> bytes:

@@ -15,6 +15,7 @@ from lt.files import sha256
 from lt.load import FUNCTIONS, path_of
 from lt.options import options_of
 from lt.params import Settings
+from lt.schemas import IndexFile
 
 FOLDER = Path("data")
 # Above it, only a full check reads every byte; a quick one compares names and sizes.
@@ -101,13 +102,13 @@ def read(name: str) -> dict[str, tuple[int, str]]:
     path = index_path(name)
     if not path.is_file():
         raise RawDataError(f"{path} is missing: there is no index of the raw data of {name}; run `python -m stages.index {name}`")
-    index = artifacts.read_json(path)
     try:
-        if index["dataset"] != name:
-            raise RawDataError(f"{path} is the index of {index['dataset']!r}; run `python -m stages.index {name}`")
-        return {file["path"]: (file["size"], file["sha256"]) for file in index["files"]}
-    except (KeyError, TypeError):
-        raise RawDataError(f"{path} is not an index of raw data; run `python -m stages.index {name}`") from None
+        index = artifacts.read_json(path, IndexFile)
+    except artifacts.ArtifactError as error:
+        raise RawDataError(f"{path} is not an index of raw data ({error})") from None
+    if index["dataset"] != name:
+        raise RawDataError(f"{path} is the index of {index['dataset']!r}; run `python -m stages.index {name}`")
+    return {file["path"]: (file["size"], file["sha256"]) for file in index["files"]}
 
 
 def fingerprint(name: str) -> str:

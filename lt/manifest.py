@@ -109,12 +109,28 @@ def mend(folder: Path) -> str:
     """
     if folder.parts[:1] != ("artifacts",) or len(folder.parts) < 2:
         return f"delete {folder} and make it again"
-    kind, *rest = folder.parts[1:]
-    stage = "subsample" if kind == "data" else f"{kind}@{'-'.join(rest)}"
     return (
         f"fetch it again: dvc checkout --force {folder}; if it comes back like this, it is damaged in DVC's cache as well, make it "
-        f"again: chmod -R u+w .dvc/cache/files && dvc repro --force --single-item {stage} (without DVC: run its stage again)"
+        f"again: chmod -R u+w .dvc/cache/files && dvc repro --force --single-item {stage_of(folder)} (without DVC: run its stage again)"
     )
+
+
+def stage_of(folder: Path) -> str:
+    """The name that DVC has for the stage that makes artifacts/<kind>/..."""
+    kind, *rest = folder.parts[1:]
+    return "subsample" if kind == "data" else f"{kind}@{'-'.join(rest)}"
+
+
+def again(path: Path) -> str:
+    """How a file that is whole, but of another shape than is read now, is made again."""
+    kind, *rest = path.parts if not path.is_absolute() else ("",)
+    if kind == "artifacts" and len(rest) > 1:
+        return f"run: dvc repro {stage_of(path.parent)} (without DVC: its stage)"
+    if kind == "results":
+        return f"run: dvc repro (without DVC: python -m stages.evaluate {path.stem})"
+    if kind == "data" and len(rest) == 1:
+        return f"run: python -m stages.index {path.stem}"
+    return "delete it and make it again"
 
 
 def _mark(path: Path) -> tuple[int, int, int]:

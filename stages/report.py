@@ -6,6 +6,7 @@ python -m stages.report
 from lt import artifacts, params, plots
 from lt.command import arguments, run
 from lt.evaluation import rounded
+from lt.schemas import Details
 from lt.subset import read_subset
 from lt.table import check_same, context_of, headline, markdown, mend
 
@@ -19,7 +20,7 @@ def main() -> None:
         raise artifacts.ArtifactError(
             f"rows {', '.join(missing)} have no details in {artifacts.RESULTS}/details; {mend(missing, list(paths))}"
         )
-    rows = {row: artifacts.read_json(path) for row, path in paths.items()}
+    rows = {row: artifacts.read_json(path, Details) for row, path in paths.items()}
     context = context_of(settings, read_subset())
     check_same(rows, context)
 

@@ -54,7 +54,8 @@ def test_a_flipped_bit_is_told_with_the_commands_that_mend_it(folder, name):
     flip(folder / name, -2)
     with pytest.raises(ArtifactError) as error:
         READERS[name](folder / name)
-    for part in (str(folder / name), "sha256", f"dvc checkout --force {folder}", "dvc repro --force --single-item retrain@crt-0"):
+    assert str(error.value).startswith(f"{folder / name} is damaged: its sha256")
+    for part in ( f"dvc checkout --force {folder}", "dvc repro --force --single-item retrain@crt-0"):
         assert part in str(error.value)
 
 
