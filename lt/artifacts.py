@@ -8,15 +8,16 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from lt import attest, files, manifest
+from lt.manifest import ArtifactError
 
 ROOT = Path("artifacts")
 RESULTS = Path("results")
-
-
-class ArtifactError(ValueError):
-    """An artifact is missing, incomplete or not what it should be."""
 
 
 def stage_dir(stage: str, *parts: int | str) -> Path:
@@ -35,24 +36,63 @@ def row_dir(row: str, seed: int) -> Path:
 
 @contextmanager
 def writing(folder: Path):
-    """Yields an empty folder that takes the place of `folder` when the block ends without an error.
+    """Yields an empty folder that takes the place of `folder`, with a manifest, when the block ends without an error.
 
-    A crash, a full disk or a kill inside the block leaves no `folder` at all: half an artifact never passes as a whole one.
+    The new folder takes the old one's place in one step: after a crash, a full disk or a kill the one or the other is there,
+    whole. What a killed run has left is cleaned up at the start. Raises ArtifactError where a file cannot be written or an array
+    is not finite, attest.ChangedError where the stage's code or settings were edited in the meantime; the old folder then stays.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.parent.glob(f".{folder.name}.*.part"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    aside = folder.with_name(f".{folder.name}.old.part")
+    part = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        files.restore(folder, aside)
+        part = _empty_part(folder.parent, folder.name)
         yield part
-        part.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(part, folder)
+        write_text(part / manifest.NAME, manifest.describe(part))
+        attest.check()
+        files.replace_folder(part, folder, aside)
     except OSError as error:
         raise ArtifactError(f"could not write {folder}: {_reason(error)}") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if part:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def writing_together(folder: Path, name: str):
+    """Yields an empty folder; the files in it take their places in `folder`, under the same relative paths, when the block ends.
+
+    name: of the writer, no two of which may run at the same time
+
+    All of them are written before the first one is moved: a full disk leaves the old ones. Raises as `writing` does.
+    """
+    folder = Path(folder)
+    part = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = _empty_part(folder, name)
+        yield part
+        attest.check()
+        for path in sorted(path for path in part.rglob("*") if path.is_file()):
+            target = folder / path.relative_to(part)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+    except OSError as error:
+        raise ArtifactError(f"could not write into {folder}: {_reason(error)}") from error
+    finally:
+        if part:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _empty_part(parent: Path, name: str) -> Path:
+    """A new folder beside what it is to replace; those that killed runs have left are removed."""
+    for leftover in parent.glob(f".{name}.*.part"):
+        files.remove(leftover)
+    part = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=parent))
+    part.chmod(0o755)
+    return part
 
 
 def _reason(error: OSError) -> str:
@@ -63,18 +103,24 @@ def _reason(error: OSError) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes one small file atomically."""
+    """Writes one small file atomically, once nothing that the stage depends on was edited since its start (lt/attest.py)."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    attest.check()
+    part = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".{path.name}.*.part"):
+            files.remove(leftover)
+        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(part, 0o644)
         os.replace(part, path)
     except OSError as error:
-        Path(part).unlink(missing_ok=True)
         raise ArtifactError(f"could not write {path}: {_reason(error)}; the old file, if any, is kept") from error
+    finally:
+        if part:
+            Path(part).unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -82,12 +128,30 @@ def write_json(path: Path, content: dict) -> None:
     write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict:
-    """Reads a JSON object."""
+def read_json(path: Path, kind: type[BaseModel] | None = None) -> dict:
+    """Reads a JSON object. kind: of lt/schemas.py, what has to be in it
+
+    Raises ArtifactError where the file is missing or no JSON object, or naming the first key whose value is not of its kind.
+    """
+    return parse_json(_existing(path).read_bytes(), path, kind)
+
+
+def parse_json(text: bytes | str, path: Path, kind: type[BaseModel] | None = None) -> dict:
+    """The JSON object in a text; ArtifactError as read_json. path: where it is from, for the message"""
     try:
-        return json.loads(_existing(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ArtifactError(f"{path} is not valid JSON ({error}); delete it and run its stage again") from None
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:  # also bytes that are no text, and numbers of thousands of digits
+        raise ArtifactError(f"{path} is not valid JSON ({error}); {manifest.again(Path(path))}") from None
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{path}: got a {type(content).__name__}, expected keys and values; {manifest.again(Path(path))}")
+    try:
+        if kind:
+            kind.model_validate(content, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        got = "nothing" if first["type"] == "missing" else repr(first["input"])[:60]
+        raise ArtifactError(f"{path}: {'.'.join(map(str, first['loc']))}: got {got}; {first['msg']}; {manifest.again(Path(path))}") from None
+    return content
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -131,10 +195,13 @@ def read_array(path: Path, shape: tuple[int | None, ...] | None = None, dtype: s
 
     Raises ArtifactError where the file is missing, cut short, or of another shape or dtype.
     """
+    path = _existing(path)
     try:
-        array = np.load(_existing(path), allow_pickle=False, mmap_mode="r" if mmap else None)
-    except (ValueError, EOFError) as error:
-        raise ArtifactError(f"{path} is not a whole .npy file ({error}); delete it and run its stage again") from None
+        with open(path, "rb") as file:
+            np.lib.format.read_magic(file)  # np.load takes other kinds of files, too
+        array = np.load(path, allow_pickle=False, mmap_mode="r" if mmap else None)
+    except (ValueError, EOFError, OverflowError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError) as error:
+        raise ArtifactError(f"{path} is not a whole .npy file ({error}); {manifest.again(Path(path))}") from None
     if shape is not None and (len(shape) != array.ndim or any(want not in (None, got) for want, got in zip(shape, array.shape))):
         raise ArtifactError(f"{path}: got shape {array.shape}, expected {shape}; run its stage again")
     if dtype is not None and not (np.issubdtype(array.dtype, np.floating) if dtype == "float" else array.dtype == np.dtype(dtype)):
@@ -144,6 +211,7 @@ def read_array(path: Path, shape: tuple[int | None, ...] | None = None, dtype: s
 
 def write_log(path: Path, rows: list[dict[str, float]]) -> None:
     """Writes a log as CSV: one line per dict, all with the same keys; floats with nine digits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as file:
         if rows:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
@@ -152,17 +220,23 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """Reads what write_log wrote, every value as a float."""
+    """Reads what write_log wrote, every value as a float; ArtifactError where a line is not of as many numbers as its head says."""
     with open(_existing(path), newline="", encoding="utf-8") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        try:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        except (ValueError, TypeError, csv.Error) as error:
+            raise ArtifactError(f"{path} is not a log of numbers ({error}); {manifest.again(Path(path))}") from None
 
 
 def write_weights(path: Path, module) -> None:
-    """Writes a torch module's parameters and buffers as safetensors."""
+    """Writes a torch module's parameters and buffers as safetensors; ArtifactError where one is not finite."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise ArtifactError(f"{Path(path).name}: got NaN or infinity in {name}, expected finite weights; try a lower learning rate")
     try:
         save_file(state, path)
     except SafetensorError as error:  # its own kind, also where the disk is full
@@ -181,6 +255,9 @@ def read_weights(path: Path, module) -> None:
 
 
 def _existing(path: Path) -> Path:
-    if not Path(path).is_file():
+    """The path of a file that is there, and as its manifest, if its folder has one, says; ArtifactError otherwise."""
+    path = Path(path)
+    manifest.check(path)
+    if not path.is_file():
         raise ArtifactError(f"{path} is missing; run the stage that writes it (dvc repro, or python -m stages.<name>)")
-    return Path(path)
+    return path

@@ -9,6 +9,8 @@ from typing import Any, Iterator, Sequence
 
 import numpy as np
 
+from lt.files import sha256
+
 BLOCK = 1000
 # In place of a size: there is no such file, or a link leads out of the folder.
 MISSING, OUTSIDE = -1, -2
@@ -27,7 +29,7 @@ def make(part: str, folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
     if wrong := problems(found, names):
         raise ValueError("\n".join(wrong))
     return [
-        {"part": part, **_facts(found, start), "sample": _sha256(folder / names[start]), "sample_bytes": int(found[start])}
+        {"part": part, **_facts(found, start), "sample": sha256(folder / names[start]), "sample_bytes": int(found[start])}
         for start in range(0, len(names), BLOCK)
     ]
 
@@ -53,7 +55,7 @@ def differences(folder: Path, names: Sequence[str], indexed: list[dict[str, Any]
         start, last = entry["first"], entry["first"] + entry["files"]
         if any(entry[key] != value for key, value in _facts(found, start).items()):
             told.append(f"changed: the sizes of images {start + 1} to {last} of the {entry['part']} list")
-        elif _sha256(folder / names[start]) != entry["sample"]:
+        elif sha256(folder / names[start]) != entry["sample"]:
             told.append(f"changed: {names[start]}")
     return told
 
@@ -100,8 +102,3 @@ def _facts(found: np.ndarray, start: int) -> dict[str, Any]:
     block = found[start : start + BLOCK]
     digest = hashlib.sha256(block.astype("<i8").tobytes()).hexdigest()[:16]
     return {"first": start, "files": len(block), "bytes": int(block.sum()), "sizes": digest}
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

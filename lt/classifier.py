@@ -9,6 +9,7 @@ from torch import nn
 
 from lt import artifacts, keys
 from lt.load import load
+from lt.schemas import ClassifierRow, RuleRow
 
 
 class ExpertHeads(nn.Module):
@@ -146,7 +147,7 @@ def write_classifier(folder: Path, classifier: Classifier, spec: dict[str, Any],
 
 def read_classifier(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     """The classifier of a base or distill artifact, on the CPU, in evaluation mode, and its row.json."""
-    row = artifacts.read_json(folder / "row.json")
+    row = artifacts.read_json(folder / "row.json", ClassifierRow)
     classifier = build(without_weights(row["classifier"]), seed=0)
     artifacts.read_weights(folder / "weights.safetensors", classifier)
     return classifier.eval(), row
@@ -163,7 +164,7 @@ def write_rule(folder: Path, rule: DecisionRule, logit_prior: np.ndarray, backbo
 
 def read_rule(folder: Path) -> tuple[DecisionRule, dict[str, Any]]:
     """The decision rule of a retrain artifact, on the CPU, in evaluation mode, and its row.json."""
-    row = artifacts.read_json(folder / "row.json")
+    row = artifacts.read_json(folder / "row.json", RuleRow)
     rule = DecisionRule(build_head(row["head"], seed=0), None, row["balanced_view"], row["head"]["num_classes"])
     artifacts.read_weights(folder / "weights.safetensors", rule)
     return rule.eval(), row

@@ -12,6 +12,9 @@ import time
 from pathlib import Path
 from typing import Callable
 
+from lt import attest
+from lt.options import SEEDS
+
 # Seconds and memory of each stage's last run: never a stage's output or dependency, since no two runs take the same.
 COST = Path(".cost")
 STAGES = ("check", "subsample", "base", "features", "retrain", "distill", "evaluate", "report")
@@ -26,9 +29,11 @@ def run(main: Callable[[], None]) -> None:
     """Runs a stage's main; a wrong input ends it with the message and exit code 1 (LT_DEBUG=1 shows where it came from)."""
     start = time.perf_counter()
     keep_freed_memory()
+    stage = Path(sys.argv[0]).stem
     try:
+        attest.begin(stage, sys.argv[1:])
         main()
-        write_cost(Path(sys.argv[0]).stem, sys.argv[1:], time.perf_counter() - start)
+        write_cost(stage, sys.argv[1:], time.perf_counter() - start)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("LT_DEBUG"):
             raise
@@ -37,6 +42,8 @@ def run(main: Callable[[], None]) -> None:
         _exit(f"\n{str(error) or STOP_WORDS}\n", error)
     except SystemExit as error:
         _exit(error.code, error)
+    finally:
+        attest.end()
 
 
 def _exit(status: str | int | None, error: BaseException) -> None:
@@ -78,8 +85,15 @@ def arguments(doc: str, *names: str, seed: bool = True) -> argparse.Namespace:
     for name in names:
         parser.add_argument(name)
     if seed:
-        parser.add_argument("--seed", type=int, required=True)
+        parser.add_argument("--seed", type=seed_number, required=True)
     return parser.parse_args()
+
+
+def seed_number(text: str) -> int:
+    """A seed on a command line, as params.yaml takes them."""
+    if not text.isascii() or not text.isdecimal() or not int(text[:20]) < SEEDS:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 0 to {SEEDS - 1}")
+    return int(text)
 
 
 def write_cost(stage: str, arguments: list[str], seconds: float) -> None:

@@ -8,6 +8,8 @@ from typing import Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
+from lt.files import expect_regular
+
 # Of ImageNet, which pretrained models expect; image files are most often photographs.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Raised where `decode` gives other pixels than before: packs of the old ones are made anew.
@@ -23,6 +25,7 @@ def decode(file: Path, image_size: int, crop: int | None = None) -> np.ndarray:
     Transparent parts become white, 16-bit grey is cut to 8 bits, and the EXIF orientation is honoured.
     crop: side of the centre that is kept; None for all
     """
+    expect_regular(file)
     with Image.open(file) as image:
         image.draft("RGB", (2 * image_size, 2 * image_size))  # lets the JPEG decoder skip detail that the scaling would drop
         ImageOps.exif_transpose(image, in_place=True)  # which copies only what has to be turned

@@ -1,6 +1,5 @@
 """The tracked index of a data set's raw files, data/<name>.json: how it is made, and how data that differ from it are refused."""
 
-import hashlib
 import importlib
 import json
 import os
@@ -12,9 +11,11 @@ from typing import Any, Literal
 
 from lt import artifacts
 from lt.data import Split
+from lt.files import sha256
 from lt.load import FUNCTIONS, path_of
 from lt.options import options_of
 from lt.params import Settings
+from lt.schemas import IndexFile
 
 FOLDER = Path("data")
 # Above it, only a full check reads every byte; a quick one compares names and sizes.
@@ -79,7 +80,7 @@ def make(name: str, root: Path, options: dict[str, Any]) -> dict:
         module.prepare(root, **options)
     files = sorted(module.raw_files(root, **options).items())
     with ThreadPoolExecutor() as pool:
-        hashes = pool.map(_sha256, [file for _, file in files])
+        hashes = pool.map(sha256, [file for _, file in files])
         listed = [{"path": path, "sha256": sha, "size": file.stat().st_size} for (path, file), sha in zip(files, hashes)]
     compact = {"images": module.list_images(root, **options)} if hasattr(module, "list_images") else {}
     return {"dataset": name, "files": listed, **compact}
@@ -101,18 +102,18 @@ def read(name: str) -> dict[str, tuple[int, str]]:
     path = index_path(name)
     if not path.is_file():
         raise RawDataError(f"{path} is missing: there is no index of the raw data of {name}; run `python -m stages.index {name}`")
-    index = artifacts.read_json(path)
     try:
-        if index["dataset"] != name:
-            raise RawDataError(f"{path} is the index of {index['dataset']!r}; run `python -m stages.index {name}`")
-        return {file["path"]: (file["size"], file["sha256"]) for file in index["files"]}
-    except (KeyError, TypeError):
-        raise RawDataError(f"{path} is not an index of raw data; run `python -m stages.index {name}`") from None
+        index = artifacts.read_json(path, IndexFile)
+    except artifacts.ArtifactError as error:
+        raise RawDataError(f"{path} is not an index of raw data ({error})") from None
+    if index["dataset"] != name:
+        raise RawDataError(f"{path} is the index of {index['dataset']!r}; run `python -m stages.index {name}`")
+    return {file["path"]: (file["size"], file["sha256"]) for file in index["files"]}
 
 
 def fingerprint(name: str) -> str:
     """sha256 of data/<name>.json, and so of all raw files."""
-    return _sha256(index_path(name))
+    return sha256(index_path(name))
 
 
 def verify(name: str, root: Path, options: dict[str, Any], full: bool = True) -> None:
@@ -131,7 +132,7 @@ def verify(name: str, root: Path, options: dict[str, Any], full: bool = True) ->
     if full or sum(sizes.values()) < QUICK_BYTES:
         same_size = [path for path in both if path not in changed]
         with ThreadPoolExecutor() as pool:
-            hashes = pool.map(_sha256, [files[path] for path in same_size])
+            hashes = pool.map(sha256, [files[path] for path in same_size])
             changed |= {path for path, sha in zip(same_size, hashes) if sha != indexed[path][1]}
     differences += [f"changed: {path}" for path in sorted(changed)]
     if not differences and hasattr(module, "compare_images"):  # other lists name other images
@@ -155,8 +156,3 @@ def _all_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
 def _module(name: str) -> ModuleType:
     path_of("datasets", name)
     return importlib.import_module(f"lt.datasets.{name}")
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from lt.files import read_regular
 from lt.metrics import per_class, predict
 
 RATIOS = (50, 25, 10, 5, 2)
+# Of a weight in a file of a prior; sums of as many as there may be are numbers as well.
+LARGEST = 1e100
 
 
 def rank(train_counts: np.ndarray) -> np.ndarray:
@@ -82,7 +85,7 @@ def prior_shift(logit_prior: np.ndarray, target: np.ndarray) -> np.ndarray:
     if not (np.isfinite(logit_prior).all() and (logit_prior > 0).all()):
         raise ValueError(f"logit_prior: got {logit_prior.min()} to {logit_prior.max()}, expected positive numbers, one per class")
     if not (np.isfinite(target).all() and (target >= 0).all() and target.sum() > 0):
-        raise ValueError(f"prior: got {target.min()} to {target.max()}, expected weights of at least 0, not all of them 0")
+        raise ValueError(f"prior: got {target.min()} to {target.max()}, expected weights of at least 0 and below {LARGEST:g}, not all of them 0")
     with np.errstate(divide="ignore"):
         shift = np.log(target) - np.log(logit_prior)
     return shift - shift.max()
@@ -130,8 +133,8 @@ def read_prior(path: Path, classes: tuple[str, ...]) -> np.ndarray:
     Raises ValueError where classes are missing or unknown, or weights are negative or all zero.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        content = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read as JSON ({error}); expected weights, one per class") from None
     if isinstance(content, dict):
         missing, unknown = sorted(set(classes) - set(content)), sorted(set(content) - set(classes))
@@ -141,6 +144,6 @@ def read_prior(path: Path, classes: tuple[str, ...]) -> np.ndarray:
     if not isinstance(content, list) or len(content) != len(classes):
         got = f"{len(content)} weights" if isinstance(content, list) else type(content).__name__
         raise ValueError(f"{path}: got {got}, expected {len(classes)}, one per class")
-    if not all(isinstance(weight, (int, float)) and 0 <= weight < np.inf for weight in content) or not sum(content) > 0:
-        raise ValueError(f"{path}: expected weights of at least 0, not all of them 0")
+    if not all(type(weight) in (int, float) and 0 <= weight < LARGEST for weight in content) or not sum(content) > 0:
+        raise ValueError(f"{path}: expected weights of at least 0 and below {LARGEST:g}, not all of them 0")
     return np.asarray(content, dtype=np.float64) / sum(content)

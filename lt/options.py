@@ -6,18 +6,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Real = Annotated[float, Field(allow_inf_nan=False)]
+# Every number has an end: what is larger is a slip of the pen, and would reach the maths as infinity or an overflow.
+LARGEST, MOST = 1e100, 10**9
+SEEDS = 2**32
+
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Real = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Index = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Index = Annotated[int, Field(ge=0, le=MOST)]
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
+Whole = Annotated[int, Field(ge=-MOST, le=MOST)]
 
 _ANNOTATIONS = {
     "Positive": Positive, "NonNegative": NonNegative, "Real": Real, "Fraction": Fraction,
     "OpenFraction": OpenFraction, "Count": Count, "Index": Index, "Literal": Literal,
-    "int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict, "tuple": tuple, "None": None,
+    "int": Whole, "float": Real, "str": str, "bool": bool, "list": list, "dict": dict, "tuple": tuple, "None": None,
 }
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from lt import artifacts
 from lt.decode import GREY, VERSION, ImageFiles, attempt
+from lt.schemas import PackFile
 
 CHUNK = 256  # images that a worker decodes at a time; what a killed packing may have to do again
 
@@ -47,7 +48,7 @@ class PackedImages:
     def _open(self) -> np.ndarray:
         if not self.folder.is_dir():
             pack(self.source, self.folder, self.facts)
-        facts = artifacts.read_json(self.folder / "pack.json")
+        facts = artifacts.read_json(self.folder / "pack.json", PackFile)
         if {key: facts.get(key) for key in self.facts} != self.facts:
             raise artifacts.ArtifactError(f"{self.folder}/pack.json does not fit its folder's name; delete the folder")
         self.source.corrupt.add({int(position): reason for position, reason in facts["corrupt"].items()})

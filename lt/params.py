@@ -1,6 +1,7 @@
 """params.yaml -> checked, typed settings. All mistakes are collected and told at once; torch is never imported."""
 
 import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Callable, Literal
 
@@ -8,10 +9,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from lt import batch_statistics
+from lt.files import read_regular
 from lt.load import FUNCTIONS, names, path_of, unknown
-from lt.options import Count, Fraction, Index, NonNegative, OpenFraction, Positive, options_of
+from lt.options import LARGEST, Count, Fraction, Index, NonNegative, OpenFraction, Positive, Seed, options_of
 
 PATH = Path("params.yaml")
+# Values in a YAML file.
+MOST_VALUES = 100_000
 
 # axis in params.yaml -> kind of plug-in, whose options stand in the block of the same name
 AXES = {
@@ -35,7 +39,7 @@ class Subset(Block):
     """How the long-tailed training part is drawn."""
 
     profile: Literal["exp", "step", "none"]
-    seed: Index
+    seed: Seed
     val_fraction: Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -107,8 +111,8 @@ class Settings(Block):
     """Everything in params.yaml, checked."""
 
     dataset: str
-    imbalance: Annotated[float, Field(ge=1, allow_inf_nan=False)]
-    seeds: Annotated[list[Index], Field(min_length=1)]
+    imbalance: Annotated[float, Field(ge=1, le=LARGEST)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     model: str
     head: str
     loss: str
@@ -134,8 +138,15 @@ class Settings(Block):
     augments: dict[str, dict[str, Any]]
 
     def options(self, kind: str, name: str) -> dict[str, Any]:
-        """Options of one plug-in, as given in params.yaml."""
+        """Options of one plug-in, as given in params.yaml; ParamsError where it has no such block."""
+        self.expect(kind, name)
         return dict(getattr(self, kind)[name] or {})
+
+    def expect(self, kind: str, name: str) -> None:
+        """Raises ParamsError, with the nearest names, unless there is a block `name` in the block `kind`."""
+        blocks = getattr(self, kind)
+        if name not in blocks:
+            raise ParamsError(f"{kind}: {unknown(name, list(blocks), f'a block of {kind} in {PATH}')}")
 
     def rows(self) -> list[str]:
         """Rows of the table: base, every method, and xerm_<teacher> for every teacher."""
@@ -309,8 +320,56 @@ def _mistake(item: dict, content: dict) -> str:
     return f"{where}: got {item['input']!r}; {item['msg']}"
 
 
+def at(content: Any, key: str) -> Any:
+    """The value at a dotted key, None where there is none."""
+    for part in key.split("."):
+        content = content.get(part) if isinstance(content, dict) else None
+    return content
+
+
 class _Yaml12(yaml.SafeLoader):
-    """PyYAML reads YAML 1.1, DVC writes YAML 1.2: 1e-05 is a number there, `on` a word, 010 is ten."""
+    """PyYAML reads YAML 1.1, DVC writes YAML 1.2: 1e-05 is a number there, `on` a word, 010 is ten.
+
+    Refused besides: a key that stands twice, a value that is not of its tag, and aliases that make a small file a large one.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        self._size(node, {})
+        return node
+
+    def _size(self, node: yaml.Node | None, sizes: dict[yaml.Node, int | None]) -> int:
+        """Values in a node, those of an alias counted each time."""
+        if sizes.get(node, 0) is None:
+            raise _refused("an alias inside what it stands for", node)
+        if node not in sizes:
+            sizes[node] = None
+            parts = node.value if isinstance(node, yaml.CollectionNode) else []
+            inner = [part for item in parts for part in (item if isinstance(item, tuple) else [item])]
+            sizes[node] = 1 + sum(self._size(part, sizes) for part in inner)
+            if sizes[node] > MOST_VALUES:
+                raise _refused(f"more than {MOST_VALUES} values, those of aliases counted each time", node)
+        return sizes[node]
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+            raise _refused(f"got {str(node.value)[:40]!r}, which is no {node.tag.split(':')[-1]}", node) from None
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        lines = {}
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in lines:
+                raise _refused(f"the key {key!r} stands twice, first in line {lines[key]}", key_node)
+            if isinstance(key, Hashable):
+                lines[key] = key_node.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
+def _refused(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
 
 
 def _resolver(tag: str, pattern: str, first: str) -> None:
@@ -327,13 +386,22 @@ _Yaml12.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader
 
 
 def read_yaml(path: Path) -> dict:
-    """Reads a YAML 1.2 mapping; ParamsError where the file is missing, broken or no mapping."""
+    """Reads a YAML 1.2 mapping; ParamsError, with file and line, where the file is missing, broken or no mapping."""
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Yaml12)
+        content = yaml.load(read_regular(path).decode(), Loader=_Yaml12)
     except FileNotFoundError:
         raise ParamsError(f"{path} is missing in {Path.cwd()}; run from the project's root") from None
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    except OSError as error:
+        raise ParamsError(f"{path} cannot be read: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise ParamsError(f"{path}, line {mark.line + 1}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.reader.ReaderError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error.reason} at character {error.position + 1}") from None
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path}: not valid YAML: not UTF-8 text at byte {error.start + 1}") from None
+    except RecursionError:
+        raise ParamsError(f"{path}: not valid YAML: blocks within blocks, too deep to be read") from None
     if not isinstance(content, dict):
         raise ParamsError(f"{path}: got {type(content).__name__}, expected keys and values")
     return content

@@ -10,6 +10,7 @@ from lt import artifacts
 from lt.artifacts import ArtifactError
 from lt.counts import profile
 from lt.data import Split
+from lt.schemas import SubsetFile
 
 ARRAYS = ("train_index", "train_labels", "val_index", "val_labels", "test_labels")
 
@@ -151,7 +152,7 @@ def write_subset(folder: Path, subset: Subset) -> None:
 
 def read_subset(folder: Path = artifacts.stage_dir("data")) -> Subset:
     """Reads what write_subset wrote; ArtifactError where a file is missing, or the files do not belong together."""
-    facts = artifacts.read_json(Path(folder) / "subset.json")
+    facts = artifacts.read_json(Path(folder) / "subset.json", SubsetFile)
     try:
         sizes = {part: facts.pop(f"{part}_size") for part in ("train", "val", "test")}
         arrays = {

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from lt.files import read_regular
+
 DIGITS = 12
 # Only what ends the name is its hash: a file or folder may hold an @ too.
 NAMED = re.compile(r"(.*)@sha256:([^/\\]*)", re.DOTALL)
@@ -23,7 +25,7 @@ def read(weights: str, key: str) -> tuple[Path, bytes]:
     file, wanted = named.groups() if named else (weights, None)
     path = Path(os.environ.get("DVC_ROOT", ".")) / file
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         expected = "expected torchvision, or a file, absolute or relative to the project, and its hash"
         raise ValueError(

@@ -5,7 +5,7 @@ python -m stages.check
 
 from pathlib import Path
 
-from lt import artifacts, params, weights_file
+from lt import artifacts, feasible, params, weights_file
 from lt.command import run
 
 # Models whose own weights, downloaded where they are used, have another name than torchvision.
@@ -13,7 +13,7 @@ DOWNLOADED = {"timm": "hub"}
 
 
 def main() -> None:
-    settings = params.load(further=weights_mistakes)
+    settings = params.load(further=lambda content: weights_mistakes(content) + feasible.mistakes(content))
     index = Path("data") / f"{settings.dataset}.json"
     if not index.is_file():
         raise params.ParamsError(

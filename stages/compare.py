@@ -7,12 +7,12 @@ The difference is second minus first, as in `dvc metrics diff`.
 """
 
 import argparse
-import json
 import subprocess
 
 from lt import artifacts
 from lt.command import run
 from lt.comparison import Comparison, Interval, compare
+from lt.schemas import Details
 
 
 def main() -> None:
@@ -30,11 +30,11 @@ def read_details(name: str) -> dict:
     revision, _, row = name.rpartition(":")
     path = artifacts.RESULTS / "details" / f"{row}.json"
     if not revision:
-        return artifacts.read_json(path)
+        return artifacts.read_json(path, Details)
     text = git("show", f"{commit_of(revision)}:./{path.as_posix()}")
     if text is None:
         raise artifacts.ArtifactError(f"{name}: {path} is not in {revision}; was it committed, and is the row's name right?")
-    return json.loads(text)
+    return artifacts.parse_json(text, path, Details)
 
 
 def commit_of(revision: str) -> str:

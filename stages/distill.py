@@ -21,6 +21,7 @@ from lt.subset import read_subset
 def main() -> None:
     args = arguments(__doc__, "teacher")
     settings = params.load()
+    settings.expect("teachers", args.teacher)
     trained, spec, logits = (of_network if settings.trains_backbone() else of_head)(settings, args)
     with artifacts.writing(artifacts.stage_dir("distill", args.teacher, args.seed)) as folder:
         write_classifier(folder, trained.model, spec, trained.logit_prior)

@@ -15,6 +15,7 @@ from lt import artifacts, params
 from lt.command import run
 from lt.evaluation import evaluate, oracle, over_seeds, rounded
 from lt.load import unknown
+from lt.schemas import Row
 from lt.subset import Subset, read_subset
 from lt.table import context_of, headline
 from lt.label_shift import read_prior, under_prior
@@ -59,15 +60,16 @@ def main() -> None:
         "sd": sd,
         "seeds": seeds,
     }
-    artifacts.write_json(artifacts.RESULTS / "details" / f"{args.row}.json", rounded(details))
-    artifacts.write_json(artifacts.RESULTS / "methods" / f"{args.row}.json", rounded(headline(details)))
+    with artifacts.writing_together(artifacts.RESULTS, args.row) as folder:
+        artifacts.write_json(folder / "details" / f"{args.row}.json", rounded(details))
+        artifacts.write_json(folder / "methods" / f"{args.row}.json", rounded(headline(details)))
 
 
 def read_row(row: str, seed: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Test logits (N, C) or (N, E, C), memory-mapped, and the prior (C,) that they embody."""
     folder = artifacts.row_dir(row, seed)
     logits = artifacts.read_array(folder / "test_logits.npy", dtype="float", mmap=True)
-    logit_prior = np.asarray(artifacts.read_json(folder / "row.json")["logit_prior"], dtype=np.float64)
+    logit_prior = np.asarray(artifacts.read_json(folder / "row.json", Row)["logit_prior"], dtype=np.float64)
     if logit_prior.shape != (num_classes,):
         raise artifacts.ArtifactError(
             f"{folder}/row.json: got a logit_prior of shape {logit_prior.shape}, expected ({num_classes},); run its stage again"

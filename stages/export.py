@@ -19,7 +19,7 @@ import torch
 
 from lt import artifacts, keys, params
 from lt.base import to_device
-from lt.command import run
+from lt.command import run, seed_number
 from lt.index import open_dataset
 from lt.params import Settings
 from lt.predictor import Predictor, describe, open_predictor
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--row", required=True, help="base, a method, or xerm_<teacher>")
     parser.add_argument("--output", required=True, type=Path, help="file to write, such as model.pt2")
-    parser.add_argument("--seed", type=int, help="default: the first of params.yaml")
+    parser.add_argument("--seed", type=seed_number, help="default: the first of params.yaml")
     parser.add_argument("--prior", default="uniform", help="uniform (the default), train, or a JSON file, as for stages.predict")
     args = parser.parse_args()
     if args.output.suffix != ".pt2":

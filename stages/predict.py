@@ -19,7 +19,7 @@ import torch
 
 from lt import params
 from lt.base import device, to_device
-from lt.command import run
+from lt.command import run, seed_number
 from lt.decode import THREADS, attempt
 from lt.predictor import IMAGES_AT_ONCE, Predictor, describe, open_predictor
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     parser.add_argument("--row", required=True, help="base, a method, or xerm_<teacher>")
-    parser.add_argument("--seed", type=int, help="default: the first of params.yaml")
+    parser.add_argument("--seed", type=seed_number, help="default: the first of params.yaml")
     parser.add_argument("--prior", default="uniform", help="uniform (the default), train, or a JSON file")
     parser.add_argument("--top", type=int, default=5, help="classes to tell per image, default 5")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")

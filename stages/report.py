@@ -6,6 +6,7 @@ python -m stages.report
 from lt import artifacts, params, plots
 from lt.command import arguments, run
 from lt.evaluation import rounded
+from lt.schemas import Details
 from lt.subset import read_subset
 from lt.table import check_same, context_of, headline, markdown, mend
 
@@ -19,17 +20,17 @@ def main() -> None:
         raise artifacts.ArtifactError(
             f"rows {', '.join(missing)} have no details in {artifacts.RESULTS}/details; {mend(missing, list(paths))}"
         )
-    rows = {row: artifacts.read_json(path) for row, path in paths.items()}
+    rows = {row: artifacts.read_json(path, Details) for row, path in paths.items()}
     context = context_of(settings, read_subset())
     check_same(rows, context)
 
     table, reported = markdown(rows, context), rows[settings.report.row]
     points = {"rows": plots.by_row(rows), "classes": plots.by_class(reported), "reliability": plots.by_confidence(reported)}
-    artifacts.write_json(artifacts.RESULTS / "metrics.json", headline(reported))
-    artifacts.write_text(artifacts.RESULTS / "table.md", table)
-    with artifacts.writing(artifacts.RESULTS / "plots") as folder:
+    with artifacts.writing_together(artifacts.RESULTS, "report") as folder:
+        artifacts.write_json(folder / "metrics.json", headline(reported))
+        artifacts.write_text(folder / "table.md", table)
         for name, lines in points.items():
-            artifacts.write_log(folder / f"{name}.csv", rounded(lines))
+            artifacts.write_log(folder / "plots" / f"{name}.csv", rounded(lines))
     print(f"\n{table}")
 
 

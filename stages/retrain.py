@@ -16,6 +16,7 @@ from lt.subset import read_subset
 def main() -> None:
     args = arguments(__doc__, "method")
     settings = params.load()
+    settings.expect("methods", args.method)
     subset = read_subset()
 
     def open_training():

@@ -17,6 +17,7 @@ import contextlib
 from lt import artifacts, params, recipes
 from lt.command import run
 from lt.load import unknown
+from lt.options import SEEDS
 from lt.tables import names, working
 from lt.tables.budget import scale
 from lt.tables.gather import seeds_done, table
@@ -70,9 +71,9 @@ def parse() -> argparse.Namespace:
 
 
 def checked_seeds(seeds: list[int]) -> list[int]:
-    """The seeds; ValueError unless they are different, and 0 or above."""
-    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise ValueError(f"seeds: got {' '.join(map(str, seeds))}, expected different whole numbers, 0 or above")
+    """The seeds; ValueError unless they are different, and such as params.yaml takes."""
+    if len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= SEEDS:
+        raise ValueError(f"seeds: got {' '.join(map(str, seeds))}, expected different whole numbers, 0 or above, below {SEEDS}")
     return seeds
 
 

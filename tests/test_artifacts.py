@@ -2,9 +2,12 @@
 
 import contextlib
 import errno
+import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -47,7 +50,8 @@ def test_a_full_disk_is_told_and_leaves_neither_a_half_artifact_nor_the_old_one_
     with full_disk(), pytest.raises(ArtifactError, match="could not write .*; free some space, then run the stage again"):
         with artifacts.writing(tmp_path / "0") as folder:
             WRITERS[what](folder)
-    assert [path.name for path in tmp_path.rglob("*")] == ["0", "old.txt"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["0", "manifest.json", "old.txt"]
+    assert artifacts.manifest.check(tmp_path / "0" / "old.txt") is None
     with artifacts.writing(tmp_path / "0") as folder:
         WRITERS[what](folder)
     assert "old.txt" not in [path.name for path in tmp_path.rglob("*")]
@@ -70,6 +74,7 @@ def test_an_error_or_an_interrupt_leaves_nothing(error, tmp_path):
 
 def test_what_a_killed_run_left_is_removed(tmp_path):
     (tmp_path / ".0.abc.part").mkdir()
+    (tmp_path / ".0.old.part").mkdir()
     (tmp_path / ".10.abc.part").mkdir()
     with artifacts.writing(tmp_path / "0"):
         pass
@@ -159,3 +164,92 @@ def test_json_has_no_nan(tmp_path):
 def test_rows_have_their_folders():
     found = [str(artifacts.row_dir(row, 3)) for row in ("base", "crt", "xerm_pc")]
     assert found == ["artifacts/base/3", "artifacts/retrain/crt/3", "artifacts/distill/pc/3"]
+
+
+# Writes over an old output; before each operation on files in turn the process is killed, or the operation fails.
+STORM = """
+import errno, json, os, signal, sys
+from pathlib import Path
+from lt import artifacts, files
+
+here, together, exchange = Path(sys.argv[1]), sys.argv[2] == "together", sys.argv[3] == "exchange"
+os.chdir(here)
+OPERATIONS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.scandir", "os.listdir", "ctypes.dlsym"}
+point, fault, seen, armed = 0, None, 0, False
+
+def hook(event, details):
+    global seen
+    if armed and event in OPERATIONS:
+        seen += 1
+        if seen == point:
+            if fault == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise OSError(getattr(errno, fault), os.strerror(getattr(errno, fault)))
+
+sys.addaudithook(hook)
+if not exchange:
+    files.swap = lambda new, old: False
+
+def write(text):
+    place = artifacts.writing_together(Path("out"), "x") if together else artifacts.writing(Path("out"))
+    with place as folder:
+        for name in ("a.txt", "deep/b.txt"):
+            artifacts.write_text(folder / name, text * 100)
+
+def state():
+    paths = [Path("out", name) for name in ("a.txt", "deep/b.txt")]
+    return [path.read_text()[:3] if path.is_file() else None for path in paths]
+
+def debris():
+    return sorted(str(path) for path in Path(".").rglob("*.part"))
+
+write("old")
+found = []
+for fault in ("kill", "ENOSPC", "EIO"):
+    for point in range(1, 1000):
+        child = os.fork()
+        if not child:
+            seen, armed, told = 0, True, 3
+            try:
+                write("new")
+                told = 0
+            except artifacts.ArtifactError:
+                told = 1
+            except BaseException as error:
+                print(repr(error), file=sys.stderr)
+            if seen < point:
+                told = 2
+            os._exit(told)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        after = state()
+        try:
+            with artifacts.writing(Path("out")):
+                raise KeyError
+        except KeyError:
+            restored = state()
+        write("old")
+        found.append([fault, point, code, after, restored, state(), debris()])
+        if code == 2:
+            break
+json.dump(found, sys.stdout)
+"""
+
+
+@pytest.mark.parametrize("place, swap", [("folder", "exchange"), ("folder", "aside"), ("together", "exchange")])
+def test_a_fault_at_any_operation_leaves_the_old_output_or_the_new_one_and_the_next_writer_succeeds(place, swap, tmp_path):
+    command = [sys.executable, "-c", STORM, str(tmp_path), place, swap]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
+    found = json.loads(done.stdout)
+    old, new, none = ["old"] * 2, ["new"] * 2, [None] * 2
+    assert len(found) > 30 and not done.stderr
+    for fault, point, code, after, restored, written, debris in found:
+        where = f"{fault} at operation {point}: {after}, {restored}"
+        assert code == 2 or code == -signal.SIGKILL if fault == "kill" else code in (0, 1, 2), where
+        if place == "folder":
+            assert after in (old, new) or (swap == "aside" and fault == "kill" and after == none), where
+            assert restored in (old, new), where
+            assert code != 1 or after == old, where
+        else:
+            assert set(after) <= {"old", "new"}, where
+        assert written == old and not debris, where
+    assert {code for _, _, code, *_ in found} == {-signal.SIGKILL, 0, 1, 2}

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from typing import Literal
 
 import pytest
 import yaml
@@ -71,6 +72,14 @@ def test_the_shipped_file_lists_every_option(kind):
         ({"methods__tau_norm__tau": None}, ["methods.tau_norm.tau: got None", "subset.val_fraction above 0"]),
         ({"methods__tde": {}}, ["methods.tde", "causal"]),
         ({"methods__crt__lr": float("nan")}, ["methods.crt.lr", "nan"]),
+        ({"methods__crt__lr": 2**400}, ["methods.crt.lr", "less than or equal to 1"]),
+        ({"subset__seed": 99999999999}, ["subset.seed", "less than 4294967296"]),
+        ({"seeds": [2**32]}, ["seeds.0", "less than 4294967296"]),
+        ({"seeds": [-1]}, ["seeds.0", "greater than or equal to 0"]),
+        ({"features__views": 99999999999999}, ["features.views", "less than or equal to 1000000000"]),
+        ({"train__batch_size": 10**20}, ["train.batch_size", "less than or equal to 1000000000"]),
+        ({"train__batch_size": 2**70}, ["train.batch_size", "less than or equal to 1000000000"]),
+        ({"imbalance": 10**200}, ["imbalance", "less than or equal to"]),
     ],
 )
 def test_each_mistake_names_key_value_and_remedy(tmp_path, changes, told):
@@ -78,6 +87,24 @@ def test_each_mistake_names_key_value_and_remedy(tmp_path, changes, told):
         params.load(written(tmp_path, **changes))
     for part in [*told, "-S", "git checkout"]:
         assert part in str(error.value)
+
+
+def leaves(kind):
+    """Types of numbers that a type is built from, with their constraints."""
+    parts = [*getattr(kind, "__metadata__", ())] if getattr(kind, "__metadata__", None) else []
+    if parts:
+        return [(kind.__origin__, parts)]
+    inner = [leaf for part in getattr(kind, "__args__", ()) for leaf in leaves(part)] if not isinstance(kind, type(Literal["a"])) else []
+    return inner or ([(kind, [])] if kind in (int, float) else [])
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_every_number_among_the_options_has_an_end(kind):
+    for name in names(kind):
+        for option, (type_, _) in options_of(path_of(kind, name), FUNCTIONS[kind]).items():
+            for number, constraints in leaves(type_):
+                ends = [part for field in constraints for part in field.metadata if hasattr(part, "le") or hasattr(part, "lt")]
+                assert ends or number not in (int, float), f"{kind}.{name}.{option}: a number without an end"
 
 
 def test_all_mistakes_are_told_together(tmp_path):

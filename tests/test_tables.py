@@ -492,6 +492,7 @@ def test_mistakes_are_told_before_anything_runs(desk):
         (["tiny_a", "--budget", "0"], "budget: got 0"),
         (["tiny_a", "--seeds", "0", "0"], "expected different"),
         (["tiny_a", "--seeds", "-1"], "0 or above"),
+        (["tiny_a", "--seeds", "4294967296"], "below 4294967296"),
         (["tiny_a", "--rows", "bse"], "nearest: 'base'"),
     ):
         with pytest.raises(ValueError, match=told):

@@ -12,6 +12,7 @@ from lt import artifacts
 from lt.artifacts import ArtifactError
 from lt.command import COST
 from lt.params import Settings
+from lt.schemas import Details
 from lt.subset import Subset, read_subset
 from lt.table import TableError, check_same, context_of
 
@@ -106,7 +107,7 @@ class Sources:
 def read_sources(settings: Settings) -> Sources:
     """Reads results/ and what there is of artifacts/; ArtifactError where no row has results."""
     paths = {row: artifacts.RESULTS / "details" / f"{row}.json" for row in settings.rows()}
-    rows = {row: artifacts.read_json(path) for row, path in paths.items() if path.is_file()}
+    rows = {row: artifacts.read_json(path, Details) for row, path in paths.items() if path.is_file()}
     if not rows:
         raise ArtifactError(f"{artifacts.RESULTS}/details holds no row of params.yaml, nothing to show; run dvc repro first")
     missing = [row for row in settings.rows() if row not in rows]

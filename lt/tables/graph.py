@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Iterable, Iterator
 
+from lt.params import at
+
 # Hashes of shared code are made anew before anything else; the report of a run folder is not looked at.
 LEFT_OUT = ("code", "report")
 VARIABLE = re.compile(r"\$\{([\w.]+)\}")
@@ -83,10 +85,3 @@ def _filled(text: str, scope: dict[str, Any]) -> Any:
     """Text with its ${variables} filled in; the variable's own value where there is nothing else."""
     whole = VARIABLE.fullmatch(text)
     return at(scope, whole[1]) if whole else VARIABLE.sub(lambda found: str(at(scope, found[1])), text)
-
-
-def at(content: dict[str, Any], key: str) -> Any:
-    """The value at a dotted key, None where there is none."""
-    for part in key.split("."):
-        content = content.get(part) if isinstance(content, dict) else None
-    return content

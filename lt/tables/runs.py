@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lt import artifacts
-from lt.params import read_yaml
-from lt.tables.graph import Stage, at, needed, stages_of
+from lt.params import at, read_yaml
+from lt.tables.graph import Stage, needed, stages_of
 
 RUNS = Path("runs")
 NOTES = ".stages"
