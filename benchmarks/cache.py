@@ -7,10 +7,11 @@ import numpy as np
 
 from benchmarks import sizes
 from benchmarks.timing import Row
-from lt import artifacts, classifier
 from lt.augments import crop_flip
-from lt.classifier import Classifier
+from lt.core import artifacts
 from lt.features import fill_views
+from lt.network import classifier
+from lt.network.classifier import Classifier
 
 # Images of the training parts.
 SETS = {"ImageNet-LT": 115_846, "Places-LT": 62_500, "iNaturalist 2018": 437_513}

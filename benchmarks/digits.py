@@ -7,17 +7,20 @@ from typing import Callable
 import numpy as np
 import torch
 
-from lt import classifier, counts, subset
+from lt import subsample
 from lt.augments import crop
-from lt.base import to_device
-from lt.classifier import Classifier
+from lt.core import counts
+from lt.core.params import Schedule
 from lt.datasets.digits import open_split
-from lt.engine import Run, Supervised, train as train_network
 from lt.features import features_of
+from lt.input.streamed import to_device
 from lt.losses import ce
 from lt.mixes import none as no_mix
-from lt.params import Schedule
+from lt.network import classifier
+from lt.network.classifier import Classifier
 from lt.samplers import instance
+from lt.training.engine import Run, train as train_network
+from lt.training.objective import Supervised
 from lt.weightings import none as no_weighting
 
 IMBALANCE = 50.0
@@ -38,8 +41,8 @@ class Trained:
 def train(epochs: int) -> Trained:
     """A ResNet-8 with cross-entropy, by the settings of the default params.yaml."""
     part, test, cpu = open_split(Path("."), "train"), open_split(Path("."), "test"), torch.device("cpu")
-    each = counts.profile("exp", np.bincount(part.labels), IMBALANCE)
-    index = subset.draw(part.labels, each, seed=0)
+    each = subsample.profile("exp", np.bincount(part.labels), IMBALANCE)
+    index = subsample.draw(part.labels, each, seed=0)
     images, labels, augment = to_device(part.read(index), cpu), part.labels[index], crop.make(part.image_size)
     model = classifier.build(classifier.classifier_spec("resnet8", {}, "linear", {}, len(each), part.mean, part.std), seed=0)
     schedule = Schedule(

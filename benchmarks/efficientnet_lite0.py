@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from lt.weights_file import DIGITS
+from lt.network.weights_file import DIGITS
 
 NAME = "tf_efficientnet_lite0"
 

@@ -6,9 +6,9 @@ import torch
 
 from benchmarks import sizes
 from benchmarks.timing import Row, medians
-from lt.contracts import Inputs
-from lt.load import load
+from lt.core.plugins import load
 from lt.methods import dro_lt
+from lt.retrain.contracts import Inputs
 from lt.samplers import class_aware
 
 BATCH = 512

@@ -15,14 +15,14 @@ from torchvision import transforms
 
 from benchmarks.apart import measure_apart
 from benchmarks.timing import Row, medians
-from lt import keys
 from lt.augments import resized_crop
-from lt.command import keep_freed_memory
-from lt.data import Split
-from lt.decode import MEAN, STD, ImageFiles, decode
-from lt.engine import augmented
-from lt.packed import PackedImages, pack
-from lt.streamed import Streamed, to_device
+from lt.core import keys
+from lt.core.command import keep_freed_memory
+from lt.data.decode import MEAN, STD, ImageFiles, decode
+from lt.data.packed import PackedImages, pack
+from lt.data.split import Split
+from lt.input.augmented import augmented
+from lt.input.streamed import Streamed, to_device
 
 BATCH, STORED, SIZE, JITTER = 64, 256, 224, 0.4
 # As most images of ImageNet: files of about 100 kB.

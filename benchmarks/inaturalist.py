@@ -13,12 +13,13 @@ from benchmarks import sizes
 from benchmarks.apart import Peak, measure_apart
 from benchmarks.large import BATCH, MEMORY_BAR_MIB
 from benchmarks.timing import Row, medians
-from lt import artifacts, keys, subset
-from lt.calibration import log_softmax
+from lt.core import artifacts, keys, subset
+from lt.core.plugins import load, names
 from lt.datasets import listfile
-from lt.evaluation import evaluate
-from lt.load import load, names
-from lt.metrics import blocks
+from lt.evaluate.calibration import log_softmax
+from lt.evaluate.metrics import blocks
+from lt.evaluate.row import evaluate
+from lt.subsample import make
 
 TRAIN, TEST_PER_CLASS, CLASSES, LARGEST, IMBALANCE = 437_513, 3, 8142, 1000, 500.0
 BINS = 15
@@ -83,7 +84,7 @@ def subsample(folder: Path) -> tuple[Callable, Callable]:
 
     def ours() -> None:
         train, test = (listfile.open_split(folder, part, images=str(folder), **lists) for part in ("train", "test"))
-        drawn = subset.make("listfile", train, test, kind="none", imbalance=1.0, seed=0, val_fraction=0.0, raw_sha256="")
+        drawn = make("listfile", train, test, kind="none", imbalance=1.0, seed=0, val_fraction=0.0, raw_sha256="")
         subset.write_subset(folder, drawn)
 
     return ours, lambda: [Path(file).read_text(encoding="utf-8").splitlines() for file in lists.values()]

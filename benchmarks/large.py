@@ -12,8 +12,8 @@ import torch
 from benchmarks import sizes
 from benchmarks.apart import Peak, measure_apart
 from benchmarks.timing import Row, seconds
-from lt import recipes
-from lt.load import load
+from lt.core.plugins import load
+from lt.published import recipes
 
 BATCH, FEATURE_DIM, MEMORY_BAR_MIB = 512, 2048, 2048
 # Images, classes, largest / smallest class, iterations that are timed.

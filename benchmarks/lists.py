@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.apart import Peak, measure_apart
 from benchmarks.timing import Row, medians, seconds
-from lt import blocks
+from lt.data import compact_index
 from lt.datasets import listfile
 
 LINES, CLASSES, TEST_SHARE, FILES = 1_000_000, 8142, 20, 20_000
@@ -61,13 +61,13 @@ def measure(folder: Path) -> dict[str, float]:
 
 def files_row(folder: Path, count: int, repeats: int) -> Row:
     """The compact index of many small files on the local disk, against asking for their sizes in a plain loop."""
-    names = [f"{i // blocks.BLOCK:03d}/{i:06d}.jpg" for i in range(count)]
-    for start in range(0, count, blocks.BLOCK):
+    names = [f"{i // compact_index.BLOCK:03d}/{i:06d}.jpg" for i in range(count)]
+    for start in range(0, count, compact_index.BLOCK):
         (folder / names[start]).parent.mkdir()
     for name in names:
         (folder / name).write_bytes(name.encode())
     index_s, plain_s = medians(
-        repeats, lambda: blocks.make("train", folder, names), lambda: [os.stat(folder / name).st_size for name in names]
+        repeats, lambda: compact_index.make("train", folder, names), lambda: [os.stat(folder / name).st_size for name in names]
     )
     rates = count / index_s, count / plain_s
     return Row(f"index of {count:,} files, against their sizes in a plain loop", *rates, "files/s", rates[0] / rates[1])

@@ -7,9 +7,9 @@ from torch.func import functional_call
 
 from benchmarks import sizes
 from benchmarks.timing import Row, medians, peak_mib
-from lt.contracts import Mixed, Step
-from lt.engine import Supervised
 from lt.losses import ce
+from lt.training.contracts import Mixed, Step
+from lt.training.objective import Supervised
 from lt.weightings.longtail_da import eps_gradient
 
 INNER_LR = 0.1

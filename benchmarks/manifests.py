@@ -9,7 +9,7 @@ from typing import Callable
 import numpy as np
 
 from benchmarks.timing import Row, medians
-from lt import artifacts, manifest
+from lt.core import artifacts, manifest
 
 # (views, images, width) of features: of the default, and of CIFAR-100-LT.
 DEFAULT, LARGE, SMALL = (16, 400, 64), (16, 10_847, 64), (2, 1000, 64)

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from lt import classifier, keys
-from lt.classifier import Classifier
-from lt.contracts import Inputs
+from lt.core import keys
+from lt.network import classifier
+from lt.network.classifier import Classifier
+from lt.retrain.contracts import Inputs
 
 FEATURE_DIM = 64
 

@@ -12,12 +12,12 @@ from torchvision import transforms
 
 from benchmarks import sizes
 from benchmarks.timing import Row, medians, seconds
-from lt import engine, resume
-from lt.load import load
+from lt.core.params import Schedule
+from lt.core.plugins import load
 from lt.losses import ce
 from lt.mixes import none as no_mix
-from lt.params import Schedule
 from lt.samplers import instance
+from lt.training import checkpoint, engine, objective
 from lt.weightings import none as no_weighting
 
 BATCH = 128
@@ -66,7 +66,7 @@ def ours(images: torch.Tensor, labels: torch.Tensor, augment: str, where: torch.
         warmup_from=1.0, milestones=[], gamma=0.1, compile="on" if engine.execution.can_compile() else "off", precision=precision,
     )
     run = engine.Run(
-        sizes.resnet32().to(where), engine.Supervised(ce.make(counts).to(where)), images.to(where), labels.to(where),
+        sizes.resnet32().to(where), objective.Supervised(ce.make(counts).to(where)), images.to(where), labels.to(where),
         instance.make(labels.numpy(), counts, BATCH), load("augments", augment)(32),
         no_mix.make(counts), no_weighting.make(counts), schedule, 0, "ours",
     )
@@ -115,7 +115,7 @@ def saving_row(repeats: int) -> Row:
     model = sizes.resnet32()
     momenta = [torch.zeros_like(parameter) for parameter in model.parameters()]
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        state = resume.State("benchmark", {}, Path(folder))
+        state = checkpoint.State("benchmark", {}, Path(folder))
         (save_s,) = medians(repeats, lambda: state.save({"model": model.state_dict(), "momenta": momenta}))
     pair = "saving a training state, against the interval"
     return Row(pair, save_s, SAVE_EVERY_S, "s", save_s / SAVE_EVERY_S, 0.02, at_least=False)

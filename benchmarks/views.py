@@ -8,12 +8,12 @@ import torch
 from benchmarks import digits, sizes
 from benchmarks.heads import BALMS_STEPS, BATCH, backbone_pass, fit
 from benchmarks.timing import Row, medians
-from lt import keys
 from lt.augments import crop_flip
-from lt.classifier import Classifier
-from lt.engine import augmented
+from lt.core import keys
 from lt.features import apply_head, fill_views
+from lt.input.augmented import augmented
 from lt.methods import balms
+from lt.network.classifier import Classifier
 
 CIFAR100_LT, VIEWS = 10_847, 8
 ENDLESS = 2**20  # views: as good as a new one for each draw

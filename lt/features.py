@@ -1,6 +1,5 @@
 """Feature extraction: K augmented views and one clean view of the training part, and the test part, from a trained backbone."""
 
-import itertools
 from pathlib import Path
 from typing import Callable
 
@@ -8,16 +7,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from lt import artifacts, keys, resume
-from lt.base import TrainingPart, augmentation
-from lt.batch_statistics import CYCLES
-from lt.classifier import Classifier, build_head, read_classifier
-from lt.contracts import Inputs, Training
-from lt.data import Split
-from lt.engine import augmented
-from lt.params import AXES, Features, Settings
-from lt.streamed import Streamed, images_of, to_float
-from lt.subset import Subset
+from lt.core import artifacts, keys
+from lt.core.batch_statistics import CYCLES
+from lt.core.params import Features
+from lt.data.split import Split
+from lt.input.augmented import augmented
+from lt.input.part import TrainingPart
+from lt.input.streamed import Streamed, images_of, to_float
+from lt.network.classifier import Classifier
 
 
 def extract(
@@ -29,7 +26,7 @@ def extract(
     View k of image i is augmented by draws keyed by (seed, k, i). Views are streamed to disk: memory does not grow with K.
     With `bn: recalibrate_<statistics>` the batch-norm statistics are taken anew first, as training a head with the backbone in
     train mode would do, and the backbone is written as backbone.safetensors. Other methods than those whose originals have these
-    statistics are refused by lt.batch_statistics: all methods read the same features.
+    statistics are refused by lt.core.batch_statistics: all methods read the same features.
     """
     if settings.bn != "frozen":
         recalibrate(model, part, augment, settings.bn.removeprefix("recalibrate_"), settings.batch_size, seed)
@@ -107,49 +104,3 @@ def recalibrate(model: Classifier, part: TrainingPart, augment, statistics: str,
     for layer, momentum in zip(layers, momenta):
         layer.momentum = momentum
     model.eval()
-
-
-def read_inputs(
-    subset: Subset, seed: int, device: torch.device, open_training: Callable[[], Training] | None = None
-) -> Inputs:
-    """What a stage-2 method gets: the cached features of one seed, the base head, and a way to make new heads."""
-    folder = artifacts.stage_dir("features", seed)
-    base, row = read_classifier(artifacts.stage_dir("base", seed))
-    views = artifacts.read_array(folder / "views.npy", dtype="float", mmap=True)
-    clean = artifacts.read_array(folder / "clean.npy", dtype="float", mmap=True)
-    if views.shape[1:] != clean.shape or len(clean) != len(subset.train_labels):
-        raise artifacts.ArtifactError(
-            f"{folder}: got views {views.shape} and clean {clean.shape}, expected (K, N, ..) and (N, ..) with N = "
-            f"{len(subset.train_labels)}; run the stage features again"
-        )
-    val, val_labels = None, None
-    if len(subset.val_labels):
-        val = artifacts.read_array(folder / "val.npy", shape=(len(subset.val_labels), *clean.shape[1:]), dtype="float", mmap=True)
-        val_labels = subset.val_labels
-    made = itertools.count()
-
-    def new_head(name: str | None = None, **options) -> nn.Module:
-        own = name in (None, base.head.spec["name"]) and not options
-        spec = base.head.spec if own else {**base.head.spec, "name": name or base.head.spec["name"], "options": options}
-        return build_head(spec, keys.derive(seed, "new head", next(made))).to(device)
-
-    return Inputs(
-        views, clean, subset.train_labels, subset.counts, base.head.to(device), new_head, np.array(row["logit_prior"]), seed, device,
-        open_training, val, val_labels,
-    )
-
-
-def training_inputs(settings: Settings, part: TrainingPart, seed: int) -> Training:
-    """What a method that trains the backbone gets besides: the images, the base model of this seed, the augmentation.
-
-    raises ValueError where the data set holds embeddings, which no backbone has to make
-    """
-    if part.split.image_size is None:
-        raise ValueError(
-            f"this method trains the backbone, and dataset {settings.dataset!r} holds embeddings; leave it out of methods and teachers"
-        )
-    base, _ = read_classifier(artifacts.stage_dir("base", seed))
-    named = {axis: getattr(settings, axis) for axis in ("dataset", "augment")}
-    chosen = {axis: [name, settings.options(AXES[axis], name)] for axis, name in named.items()}
-    origin = {"subset": [part.subset.sha256, part.subset.raw_sha256], "base": resume.digest(base), **chosen}
-    return Training(part.images, part.labels, base.to(part.images.device), augmentation(settings, part), origin)

@@ -5,13 +5,18 @@ python -m stages.base --seed 0
 
 from contextlib import nullcontext
 
-from lt import artifacts, launch, params
-from lt.base import device, predict, specification, train_base, training_part
-from lt.classifier import write_classifier
-from lt.command import arguments, run
-from lt.frozen import fit_base
-from lt.index import open_dataset
-from lt.subset import read_subset
+from lt.base.frozen import fit_base
+from lt.base.trained import train_base
+from lt.core import artifacts, params
+from lt.core.command import arguments, run
+from lt.core.subset import read_subset
+from lt.data.dataset import open_dataset
+from lt.input.device import device
+from lt.input.part import training_part
+from lt.network.classifier import write_classifier
+from lt.network.inference import predict
+from lt.training import launch
+from lt.training.setup import specification
 
 
 def main() -> None:

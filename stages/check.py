@@ -5,8 +5,10 @@ python -m stages.check
 
 from pathlib import Path
 
-from lt import artifacts, feasible, params, weights_file
-from lt.command import run
+from lt.check import feasible
+from lt.core import artifacts, params
+from lt.core.command import run
+from lt.network import weights_file
 
 # Models whose own weights, downloaded where they are used, have another name than torchvision.
 DOWNLOADED = {"timm": "hub"}

@@ -7,21 +7,21 @@ DVC reads dvc.lock several times per command; naming thirty files in each of the
 
 from pathlib import Path
 
-from lt import artifacts
-from lt.command import arguments, run
+from lt.core import artifacts
+from lt.core.command import arguments, run
 from lt.shared_code import fingerprint
 
-DATA = ("lt/cifar.py", "lt/decode.py", "lt/lists.py", "lt/packed.py")
-IMAGES = (*DATA, "lt/image_ops.py", "lt/policies.py", "lt/pretrained_network.py", "lt/resnet.py", "lt/torchvision_resnet.py")
-TRAINING = ("lt/heads", "lt/loss.py", "lt/losses/ce.py", "lt/mixes/none.py", "lt/weightings/none.py")
+DATA = ("lt/data/cifar.py", "lt/data/decode.py", "lt/data/image_lists.py", "lt/data/packed.py")
+IMAGES = (*DATA, "lt/input/crop_flip_cutout.py", "lt/input/autoaugment_ops.py", "lt/network/pretrained_network.py", "lt/network/resnet.py", "lt/network/torchvision_resnet.py")
+TRAINING = ("lt/heads", "lt/training/loss.py", "lt/losses/ce.py", "lt/mixes/none.py", "lt/weightings/none.py")
 METHODS = (
-    "lt/adam.py", "lt/bilevel.py", "lt/decoupling.py", "lt/losses/balanced_softmax.py", "lt/retraining.py", "lt/robust_loss.py",
+    "lt/retrain/adam.py", "lt/retrain/bilevel.py", "lt/retrain/rescaling.py", "lt/losses/balanced_softmax.py", "lt/retrain/heads.py", "lt/retrain/robust_loss.py",
     "lt/samplers/class_aware.py",
 )
 # What a stage reaches through its plug-ins only, of which dvc.yaml names the selected ones; a folder stands for its files.
 THROUGH_PLUGINS = {
     "subsample": DATA,
-    "base": (*IMAGES, "lt/loss.py", "lt/mixing.py"),
+    "base": (*IMAGES, "lt/training/loss.py", "lt/training/mixing.py"),
     "features": IMAGES,
     "retrain": (*IMAGES, *TRAINING, *METHODS),
     "distill": (*IMAGES, *TRAINING, "lt/samplers/instance.py"),

@@ -9,10 +9,10 @@ The difference is second minus first, as in `dvc metrics diff`.
 import argparse
 import subprocess
 
-from lt import artifacts
-from lt.command import run
-from lt.comparison import Comparison, Interval, compare
-from lt.schemas import Details
+from lt.core import artifacts
+from lt.core.command import run
+from lt.core.schemas import Details
+from lt.evaluate.comparison import Comparison, Interval, compare
 
 
 def main() -> None:

@@ -7,15 +7,20 @@ from argparse import Namespace
 
 import numpy as np
 
-from lt import artifacts, launch, params
-from lt.base import Trained, device, predict, specification, training_part
-from lt.classifier import write_classifier
-from lt.command import arguments, run
-from lt.distill import read_teacher, train_student
-from lt.distilled_head import fit_student
-from lt.features import apply_head, read_inputs
-from lt.index import open_dataset
-from lt.subset import read_subset
+from lt.core import artifacts, params
+from lt.core.command import arguments, run
+from lt.core.subset import read_subset
+from lt.data.dataset import open_dataset
+from lt.distill.xerm import read_teacher, train_student
+from lt.distill.xerm_head import fit_student
+from lt.features import apply_head
+from lt.input.device import device
+from lt.input.part import training_part
+from lt.network.classifier import write_classifier
+from lt.network.inference import predict
+from lt.retrain.inputs import read_inputs
+from lt.training import launch
+from lt.training.setup import Trained, specification
 
 
 def main() -> None:

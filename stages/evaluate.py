@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from lt import artifacts, params
-from lt.command import run
-from lt.evaluation import evaluate, oracle, over_seeds, rounded
-from lt.load import unknown
-from lt.schemas import Row
-from lt.subset import Subset, read_subset
-from lt.table import context_of, headline
-from lt.label_shift import read_prior, under_prior
+from lt.core import artifacts, params
+from lt.core.command import run
+from lt.core.plugins import unknown
+from lt.core.schemas import Row
+from lt.core.subset import Subset, read_subset
+from lt.evaluate.headline import context_of, headline
+from lt.evaluate.label_shift import read_prior, under_prior
+from lt.evaluate.row import evaluate, oracle, over_seeds, rounded
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lt import artifacts, keys, params
-from lt.base import to_device
-from lt.command import run, seed_number
-from lt.index import open_dataset
-from lt.params import Settings
-from lt.predictor import Predictor, describe, open_predictor
+from lt.core import artifacts, keys, params
+from lt.core.command import run, seed_number
+from lt.core.params import Settings
+from lt.data.dataset import open_dataset
+from lt.input.streamed import to_device
+from lt.predict import Predictor, describe, open_predictor
 
 # Largest difference of logits, as a share of the largest logit (of 1, where that is smaller): of the program and the row, which
 # differ in rounding; and of the row and its cached test logits, which a GPU or half-precision features may have rounded more.

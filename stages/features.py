@@ -3,13 +3,15 @@
 python -m stages.features --seed 0
 """
 
-from lt import artifacts, params
-from lt.base import device, plugin, training_part
-from lt.classifier import read_classifier
-from lt.command import arguments, run
+from lt.core import artifacts, params
+from lt.core.command import arguments, run
+from lt.core.subset import read_subset
+from lt.data.dataset import open_dataset
 from lt.features import extract
-from lt.index import open_dataset
-from lt.subset import read_subset
+from lt.input.device import device
+from lt.input.part import training_part
+from lt.network.classifier import read_classifier
+from lt.training.setup import plugin
 
 
 def main() -> None:

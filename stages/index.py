@@ -5,9 +5,10 @@ python -m stages.index cifar100
 
 import numpy as np
 
-from lt import index, params
-from lt.command import arguments, run
-from lt.load import load, path_of
+from lt.core import params
+from lt.core.command import arguments, run
+from lt.core.plugins import load, path_of
+from lt.data import dataset, index
 
 
 def main() -> None:
@@ -15,7 +16,7 @@ def main() -> None:
     path_of("datasets", name)  # a wrong name is told first
     options = params.load().datasets.get(name) or {}
     found = index.make(name, index.data_root(), options)
-    for split in index.parts(name, options):
+    for split in dataset.parts(name, options):
         part = load("datasets", name)(index.data_root(), split, **options)
         counts = np.bincount(part.labels, minlength=len(part.classes))
         side = f"{part.image_size} x {part.image_size}"

@@ -3,8 +3,8 @@
 python -m stages.page
 """
 
-from lt import artifacts, params
-from lt.command import arguments, run
+from lt.core import artifacts, params
+from lt.core.command import arguments, run
 from lt.page.build import build
 from lt.page.sources import read_sources
 

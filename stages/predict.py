@@ -17,11 +17,12 @@ from typing import Iterator
 import numpy as np
 import torch
 
-from lt import params
-from lt.base import device, to_device
-from lt.command import run, seed_number
-from lt.decode import THREADS, attempt
-from lt.predictor import IMAGES_AT_ONCE, Predictor, describe, open_predictor
+from lt.core import params
+from lt.core.command import run, seed_number
+from lt.data.decode import THREADS, attempt
+from lt.input.device import device
+from lt.input.streamed import to_device
+from lt.predict import IMAGES_AT_ONCE, Predictor, describe, open_predictor
 
 
 def main() -> None:

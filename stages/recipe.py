@@ -11,8 +11,9 @@ from pathlib import Path
 
 import yaml
 
-from lt import params, recipes
-from lt.command import run
+from lt.core import params
+from lt.core.command import run
+from lt.published import recipes
 
 # Where the output is put into a command line, an error must not leave that command to run without the recipe.
 REFUSED = "--no-such-recipe"

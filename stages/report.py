@@ -3,12 +3,14 @@
 python -m stages.report
 """
 
-from lt import artifacts, params, plots
-from lt.command import arguments, run
-from lt.evaluation import rounded
-from lt.schemas import Details
-from lt.subset import read_subset
-from lt.table import check_same, context_of, headline, markdown, mend
+from lt.core import artifacts, params
+from lt.core.command import arguments, run
+from lt.core.schemas import Details
+from lt.core.subset import read_subset
+from lt.evaluate.headline import context_of, headline
+from lt.evaluate.row import rounded
+from lt.report import plots
+from lt.report.table import check_same, markdown, mend
 
 
 def main() -> None:

@@ -3,14 +3,17 @@
 python -m stages.retrain balms --seed 0
 """
 
-from lt import artifacts, params
-from lt.base import device, predict, training_part
-from lt.classifier import Classifier, DecisionRule, write_rule
-from lt.command import arguments, run
-from lt.features import apply_head, read_inputs, training_inputs
-from lt.index import open_dataset
-from lt.load import load
-from lt.subset import read_subset
+from lt.core import artifacts, params
+from lt.core.command import arguments, run
+from lt.core.plugins import load
+from lt.core.subset import read_subset
+from lt.data.dataset import open_dataset
+from lt.features import apply_head
+from lt.input.device import device
+from lt.input.part import training_part
+from lt.network.classifier import Classifier, DecisionRule, write_rule
+from lt.network.inference import predict
+from lt.retrain.inputs import read_inputs, training_inputs
 
 
 def main() -> None:

@@ -3,10 +3,12 @@
 python -m stages.subsample
 """
 
-from lt import artifacts, params
-from lt.command import arguments, run
-from lt.index import fingerprint, open_dataset, parts
-from lt.subset import Subset, make, write_subset
+from lt.core import artifacts, params
+from lt.core.command import arguments, run
+from lt.core.subset import Subset, write_subset
+from lt.data.dataset import open_dataset, parts
+from lt.data.index import fingerprint
+from lt.subsample import make
 
 
 def main() -> None:

@@ -14,10 +14,11 @@ artifacts/ or over the rows in results/.
 import argparse
 import contextlib
 
-from lt import artifacts, params, recipes
-from lt.command import run
-from lt.load import unknown
-from lt.options import SEEDS
+from lt.core import artifacts, params
+from lt.core.command import run
+from lt.core.options import SEEDS
+from lt.core.plugins import unknown
+from lt.published import recipes
 from lt.tables import names, working
 from lt.tables.budget import scale
 from lt.tables.gather import seeds_done, table

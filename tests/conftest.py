@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lt import params
+from lt.core import params
 
 # A shell starts background jobs with Ctrl-C ignored, and children inherit that: tests of Ctrl-C need it as in a terminal.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lt import load, params
+from lt.core import params, plugins
 from stages import code
 
 ROOT = Path(__file__).parent.parent
@@ -51,7 +51,7 @@ def test_lt_never_imports_stages(path):
     assert not any(name.split(".")[0] in ("stages", "tests", "benchmarks") for name in imports_of(path))
 
 
-@pytest.mark.parametrize("kind", load.FUNCTIONS)
+@pytest.mark.parametrize("kind", plugins.FUNCTIONS)
 def test_plugins_import_only_what_their_kind_may(kind):
     for path in files(f"lt/{kind}"):
         for name in imports_of(path):

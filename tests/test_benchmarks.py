@@ -11,12 +11,14 @@ from benchmarks import (
     __main__, apart, cache, digits, images, inaturalist, large, lists, look_ahead, sizes, training, views,
 )
 from benchmarks.timing import Row, medians, peak_mib, status_kib, table
-from lt import engine, keys, recipes
 from lt.augments import crop
-from lt.decode import ImageFiles
+from lt.core import keys
+from lt.core.subset import read_subset
+from lt.data.decode import ImageFiles
 from lt.features import apply_head
-from lt.retraining import FeatureBank
-from lt.subset import read_subset
+from lt.input import augmented
+from lt.published import recipes
+from lt.retrain.bank import FeatureBank
 
 
 def test_a_row_below_its_bar_is_marked():
@@ -61,7 +63,7 @@ def test_online_views_are_augmented_images_and_are_not_held():
     assert target.tolist() == [0, 1, 1] and features.shape == (3, 64)
     assert not torch.equal(features[1], features[2])
     rows = np.array([1, 6 * 7 + 1])
-    crops = engine.augmented(images[[1, 1]], augment, keys.derive("benchmarks", "online"), torch.from_numpy(rows))
+    crops = augmented.augmented(images[[1, 1]], augment, keys.derive("benchmarks", "online"), torch.from_numpy(rows))
     torch.testing.assert_close(torch.from_numpy(online[rows]), model.features(crops).detach())
 
 

@@ -118,7 +118,7 @@ def test_editing_or_adding_code_that_is_not_selected_re_runs_nothing(restored):
 
 
 def test_editing_shared_code_re_runs_the_stages_that_import_it(restored):
-    path = restored.folder / "lt/comparison.py"
+    path = restored.folder / "lt/evaluate/comparison.py"
     path.write_text(path.read_text() + "\n# edited\n")
     ran = executed(restored.dvc("repro"))
     assert ran == {"code", "evaluate_base", "evaluate_xerm@pc", "evaluate@crt", "evaluate@pc", "evaluate@balms", "report"}

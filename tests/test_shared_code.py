@@ -20,7 +20,7 @@ def test_imports_are_followed_through_other_files():
 
 def test_every_form_of_import_counts(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("import lt.counts\nfrom lt import keys\nfrom lt.data import Split\ndef f():\n    from lt import options\n")
+    script.write_text("import lt.core.counts\nfrom lt import keys\nfrom lt.data.split import Split\ndef f():\n    from lt import options\n")
     assert {path.name for path in shared_code.imported(script)} == {"counts.py", "keys.py", "data.py", "options.py"}
 
 
@@ -46,5 +46,5 @@ def test_the_fingerprint_changes_with_a_file_that_is_needed(tmp_path, monkeypatc
 def test_files_and_folders_of_plugins_count_with_what_they_import():
     root = STAGES.parent
     found = {str(path.relative_to(root)) for path in shared_code.closure([root / "lt/heads", root / "lt/losses/ce.py"])}
-    assert {"lt/heads/linear.py", "lt/heads/causal.py", "lt/losses/ce.py", "lt/loss.py"} <= found
+    assert {"lt/heads/linear.py", "lt/heads/causal.py", "lt/losses/ce.py", "lt/training/loss.py"} <= found
     assert "lt/losses/focal.py" not in found

@@ -4,11 +4,10 @@ from functools import cache
 
 import torch
 
-from lt.image_ops import cutout as cut_out
-from lt.image_ops import random_crop, random_flip
-from lt.keys import uniform
-from lt.options import Index
-from lt.policies import NAMES, SIGNED, apply, strengths
+from lt.core.keys import uniform
+from lt.core.options import Index
+from lt.input.autoaugment_ops import NAMES, SIGNED, apply, strengths
+from lt.input.crop_flip_cutout import cutout as cut_out, random_crop, random_flip
 
 LEVELS = 10
 

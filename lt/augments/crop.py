@@ -2,9 +2,9 @@
 
 import torch
 
-from lt.image_ops import random_crop
-from lt.keys import uniform
-from lt.options import Index
+from lt.core.keys import uniform
+from lt.core.options import Index
+from lt.input.crop_flip_cutout import random_crop
 
 
 def make(image_size: int, *, padding: Index | None = None):

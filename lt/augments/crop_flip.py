@@ -4,9 +4,9 @@ from typing import Literal
 
 import torch
 
-from lt.image_ops import random_crop, random_flip
-from lt.keys import uniform
-from lt.options import Index
+from lt.core.keys import uniform
+from lt.core.options import Index
+from lt.input.crop_flip_cutout import random_crop, random_flip
 
 
 def make(image_size: int, *, padding: Index | None = None, padding_mode: Literal["constant", "reflect"] = "constant"):

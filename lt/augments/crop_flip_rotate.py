@@ -2,10 +2,10 @@
 
 import torch
 
-from lt.image_ops import random_crop, random_flip
-from lt.keys import uniform
-from lt.options import Index, NonNegative
-from lt.policies import WARPS, warp
+from lt.core.keys import uniform
+from lt.core.options import Index, NonNegative
+from lt.input.autoaugment_ops import WARPS, warp
+from lt.input.crop_flip_cutout import random_crop, random_flip
 
 
 def make(image_size: int, *, padding: Index | None = None, degrees: NonNegative = 15.0):

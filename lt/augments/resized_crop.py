@@ -5,9 +5,9 @@ import math
 import torch
 from torch.nn import functional as F
 
-from lt.image_ops import random_flip
-from lt.keys import uniform
-from lt.options import Count, Fraction, OpenFraction
+from lt.core.keys import uniform
+from lt.core.options import Count, Fraction, OpenFraction
+from lt.input.crop_flip_cutout import random_flip
 
 RATIO = (3 / 4, 4 / 3)
 TRIES = 10

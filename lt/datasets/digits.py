@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lt.data import Split
+from lt.data.split import Split
 
 TEST_PER_CLASS = 50
 MEAN, STD = 0.3058, 0.3753  # of the train part, computed once

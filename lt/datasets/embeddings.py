@@ -5,8 +5,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from lt.data import Split
-from lt.options import OpenFraction
+from lt.core.options import OpenFraction
+from lt.data.split import Split
 
 ARRAYS = ("features", "labels", "split", "classes")
 SHOWN = 5

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lt.data import Split
-from lt.lists import Expected, ListSet
-from lt.options import Count, Fraction
+from lt.core.options import Count, Fraction
+from lt.data.image_lists import Expected, ListSet
+from lt.data.split import Split
 
 LISTS = ListSet(
     "imagenet_lt", Expected({"train": 115_846, "val": 20_000, "test": 50_000}, classes=1000, largest=1280, smallest=5)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lt.data import Split
-from lt.lists import Expected, ListSet
-from lt.options import Count, Fraction
+from lt.core.options import Count, Fraction
+from lt.data.image_lists import Expected, ListSet
+from lt.data.split import Split
 
 LISTS = ListSet(
     "inat18", Expected({"train": 437_513, "test": 24_426}, classes=8142),

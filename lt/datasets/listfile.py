@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lt.data import Split
-from lt.lists import ListSet
-from lt.options import Count, Fraction
+from lt.core.options import Count, Fraction
+from lt.data.image_lists import ListSet
+from lt.data.split import Split
 
 LISTS = ListSet("listfile")
 raw_files, prepare, parts = LISTS.raw_files, LISTS.prepare, LISTS.parts
@@ -32,7 +32,7 @@ def open_split(
     image_size: side in pixels of the centred squares    test_crop: side of the centre of them that is kept of validation and
     test images; None for all    packed: decode each image once, into one file under data/.packed
     max_corrupt: share of a part's images that may fail to decode; they are told, and grey squares stand for them
-    raises ValueError where a list is missing or malformed, or labels leave a gap; see lt.lists.ListSet
+    raises ValueError where a list is missing or malformed, or labels leave a gap; see lt.data.image_lists.ListSet
     (source of the form of the lists: Liu et al. 2019, Large-Scale Long-Tailed Recognition in an Open World)
     """
     return LISTS.open_split(

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lt.data import Split
-from lt.lists import Expected, ListSet
-from lt.options import Count, Fraction
+from lt.core.options import Count, Fraction
+from lt.data.image_lists import Expected, ListSet
+from lt.data.split import Split
 
 LISTS = ListSet("places_lt", Expected({"train": 62_500, "val": 7_300, "test": 36_500}, classes=365, largest=4980, smallest=5))
 raw_files, prepare, parts = LISTS.raw_files, LISTS.prepare, LISTS.parts

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lt.options import Count, OpenFraction, Positive, Real
+from lt.core.options import Count, OpenFraction, Positive, Real
 
 
 def make(

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lt.options import Positive
+from lt.core.options import Positive
 
 
 def make(feature_dim: int, num_classes: int, *, scale: Positive = 30.0) -> nn.Module:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from lt.counts import log_prior
-from lt.loss import Loss, ShiftedCrossEntropy
-from lt.options import NonNegative
+from lt.core.counts import log_prior
+from lt.core.options import NonNegative
+from lt.training.loss import Loss, ShiftedCrossEntropy
 
 
 def make(counts: np.ndarray, *, tau: NonNegative = 1.0) -> Loss:

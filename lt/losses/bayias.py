@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lt.counts import log_prior
-from lt.loss import Loss, ShiftedCrossEntropy
+from lt.core.counts import log_prior
+from lt.training.loss import Loss, ShiftedCrossEntropy
 
 
 def make(counts: np.ndarray, *, test_prior: list[float] | None = None) -> Loss:

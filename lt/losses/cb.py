@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from lt.counts import effective_number_weights, prior
-from lt.loss import Loss, focal_loss
-from lt.options import NonNegative, OpenFraction
+from lt.core.counts import effective_number_weights, prior
+from lt.core.options import NonNegative, OpenFraction
+from lt.training.loss import Loss, focal_loss
 
 
 def make(counts: np.ndarray, *, beta: OpenFraction = 0.9999, focal_gamma: NonNegative | None = None) -> Loss:

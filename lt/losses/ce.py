@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lt.loss import Loss, ShiftedCrossEntropy
+from lt.training.loss import Loss, ShiftedCrossEntropy
 
 
 def make(counts: np.ndarray) -> Loss:

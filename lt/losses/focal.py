@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from lt.loss import Loss, focal_loss
-from lt.options import NonNegative
+from lt.core.options import NonNegative
+from lt.training.loss import Loss, focal_loss
 
 
 def make(counts: np.ndarray, *, gamma: NonNegative = 2.0) -> Loss:

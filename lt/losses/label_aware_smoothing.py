@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from lt.counts import prior
-from lt.loss import Loss
-from lt.options import Fraction
+from lt.core.counts import prior
+from lt.core.options import Fraction
+from lt.training.loss import Loss
 
 
 def make(counts: np.ndarray, *, head: Fraction = 0.4, tail: Fraction = 0.1, over: Literal["all", "others"] = "all") -> Loss:

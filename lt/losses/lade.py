@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from lt.counts import log_prior
-from lt.distributed import all_gather
-from lt.loss import Loss
-from lt.options import NonNegative
+from lt.core.counts import log_prior
+from lt.core.options import NonNegative
+from lt.training.distributed import all_gather
+from lt.training.loss import Loss
 
 
 def make(counts: np.ndarray, *, alpha: NonNegative = 0.1, remine_lambda: NonNegative = 0.01) -> Loss:

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from lt.loss import Loss, margin_penalty
-from lt.options import NonNegative, Positive
+from lt.core.options import NonNegative, Positive
+from lt.training.loss import Loss, margin_penalty
 
 
 def make(counts: np.ndarray, *, max_margin: NonNegative = 0.5, scale: Positive = 30.0) -> Loss:

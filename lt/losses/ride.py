@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from lt.counts import effective_number_weights, prior
-from lt.distributed import mean as batch_mean
-from lt.loss import Loss, margin_penalty
-from lt.options import Fraction, Index, NonNegative, OpenFraction, Positive, Real
+from lt.core.counts import effective_number_weights, prior
+from lt.core.options import Fraction, Index, NonNegative, OpenFraction, Positive, Real
+from lt.training.distributed import mean as batch_mean
+from lt.training.loss import Loss, margin_penalty
 
 
 def make(

@@ -2,12 +2,14 @@
 
 from typing import Literal
 
-from lt import keys
-from lt.contracts import Inputs, Retrained
-from lt.counts import embodied_prior
+from lt.core import keys
+from lt.core.counts import embodied_prior
+from lt.core.options import Count, Fraction, NonNegative, Positive
 from lt.losses import balanced_softmax
-from lt.options import Count, Fraction, NonNegative, Positive
-from lt.retraining import FeatureBank, dtype_of, fit_head, head_batches
+from lt.retrain.bank import FeatureBank
+from lt.retrain.contracts import Inputs, Retrained
+from lt.retrain.heads import dtype_of, head_batches
+from lt.retrain.loop import fit_head
 
 
 def fit(
@@ -24,7 +26,7 @@ def fit(
 ) -> Retrained:
     """Balanced softmax with natural sampling: every image equally often, the prior inside the loss.
 
-    steps: null for all images at once, until nothing changes, see lt.retraining.fit_head
+    steps: null for all images at once, until nothing changes, see lt.retrain.loop.fit_head
     tau: exponent of the class counts in the loss; the logits embody prior^(1 - tau), the uniform prior for tau = 1
     sampling: class_balanced draws every class equally often as well, the paper's ablation 'BS + DT + CBS': compensated twice, the
         logits embody prior^-tau, and the tail is favoured

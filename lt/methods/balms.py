@@ -6,15 +6,17 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from lt import keys
-from lt.adam import Adam
-from lt.bilevel import balanced_source, step_and_feedback
-from lt.contracts import Inputs, Retrained
-from lt.counts import prior, thirds
+from lt.core import keys
+from lt.core.counts import prior, thirds
+from lt.core.options import Count, Fraction, NonNegative, OpenFraction, Positive
 from lt.losses import balanced_softmax, ce
-from lt.options import Count, Fraction, NonNegative, OpenFraction, Positive
-from lt.retraining import ClassPool, FeatureBank, Outcome, descend, dtype_of
-from lt.sgd import SGD
+from lt.retrain.adam import Adam
+from lt.retrain.bank import ClassPool, FeatureBank
+from lt.retrain.bilevel import balanced_source, step_and_feedback
+from lt.retrain.contracts import Inputs, Retrained
+from lt.retrain.heads import dtype_of
+from lt.retrain.loop import Outcome, descend
+from lt.training.sgd import SGD
 
 STATISTICS = "mixture"
 NOISE_AT_ONCE = 2**20  # numbers: an instance-level draw takes a few MiB, however many images there are
@@ -54,7 +56,7 @@ def fit(
 
     A batch is drawn with example weights p_y; the head takes one SGD step on its loss; the gradient of the stepped head's
     cross-entropy on a class-balanced batch is taken back through that step and the draw (Gumbel-softmax, straight-through) to
-    psi, for Adam. All in closed form: see lt.bilevel.step_and_feedback and rates_gradient.
+    psi, for Adam. All in closed form: see lt.retrain.bilevel.step_and_feedback and rates_gradient.
 
     loss: what the head minimises; ce is the paper's ablation
     gumbel: class draws a class by log(n_c p_c) and then a uniform image of it; instance draws among all N images, as published.

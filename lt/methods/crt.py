@@ -2,12 +2,14 @@
 
 from typing import Literal
 
-from lt import keys
-from lt.contracts import Inputs, Retrained
-from lt.counts import embodied_prior
+from lt.core import keys
+from lt.core.counts import embodied_prior
+from lt.core.options import Count, Fraction, NonNegative, Positive
 from lt.losses import ce
-from lt.options import Count, Fraction, NonNegative, Positive
-from lt.retraining import FeatureBank, dtype_of, fit_head, head_batches
+from lt.retrain.bank import FeatureBank
+from lt.retrain.contracts import Inputs, Retrained
+from lt.retrain.heads import dtype_of, head_batches
+from lt.retrain.loop import fit_head
 
 
 def fit(
@@ -25,7 +27,7 @@ def fit(
 
     The logits embody the uniform prior. lr falls to 0 as a cosine, step by step.
 
-    steps: null for all images at once, until nothing changes, see lt.retraining.fit_head
+    steps: null for all images at once, until nothing changes, see lt.retrain.loop.fit_head
     sampling: instance draws every image equally often instead, as the base model does; the logits then embody the training prior
 
     returns the new head and its log    (source: Kang et al. 2020, Decoupling, section 4.1)

@@ -6,20 +6,24 @@ from typing import Callable, Literal
 import numpy as np
 import torch
 
-from lt import artifacts, engine, keys, launch
-from lt.classifier import Classifier
-from lt.contracts import Inputs, Retrained, Training
-from lt.counts import embodied_prior, prior
-from lt.decoupling import Scaled, normalise
+from lt.core import artifacts, keys
+from lt.core.counts import embodied_prior, prior
+from lt.core.options import Count, Fraction, NonNegative, Positive
+from lt.core.params import Schedule
 from lt.features import features_of, fill_views
+from lt.input import augmented
 from lt.losses import ce
 from lt.mixes import none as no_mix
-from lt.options import Count, Fraction, NonNegative, Positive
-from lt.params import Schedule
-from lt.resume import State
-from lt.retraining import FeatureBank, dtype_of, fit_head, linear_parts
-from lt.robust_loss import Robustness, RobustObjective, over_layers
+from lt.network.classifier import Classifier
+from lt.retrain.bank import FeatureBank
+from lt.retrain.contracts import Inputs, Retrained, Training
+from lt.retrain.heads import dtype_of, linear_parts
+from lt.retrain.loop import fit_head
+from lt.retrain.rescaling import Scaled, normalise
+from lt.retrain.robust_loss import RobustObjective, Robustness, over_layers
 from lt.samplers import class_aware
+from lt.training import engine, launch
+from lt.training.checkpoint import State
 from lt.weightings import none as no_weighting
 
 STATISTICS = None  # its own backbone
@@ -144,7 +148,7 @@ def sampled_bank(sampler: class_aware.ClassAware, augment: Callable, seed: int) 
         positions = torch.arange(len(drawn), device=labels.device)
         key = keys.derive(seed, "dro_lt bank", "augment", epoch)
         features = [
-            model.features(engine.augmented(images[index], augment, key, where))
+            model.features(augmented.augmented(images[index], augment, key, where))
             for index, where in zip(drawn.split(IMAGES_AT_ONCE), positions.split(IMAGES_AT_ONCE))
         ]
         return torch.cat(features).float(), labels[drawn]

@@ -7,14 +7,16 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from lt import keys
-from lt.contracts import Inputs, Retrained
-from lt.counts import effective_number_weights, embodied_prior, prior
-from lt.engine import expert_sum
+from lt.core import keys
+from lt.core.counts import effective_number_weights, embodied_prior, prior
+from lt.core.options import Count, Fraction, NonNegative, OpenFraction, Positive
 from lt.losses import ce
-from lt.options import Count, Fraction, NonNegative, OpenFraction, Positive
-from lt.retraining import ClassPool, FeatureBank, Outcome, descend, dtype_of, inner_products, shuffled_batches, trainable
-from lt.sgd import SGD
+from lt.retrain.bank import ClassPool, FeatureBank, shuffled_batches
+from lt.retrain.contracts import Inputs, Retrained
+from lt.retrain.heads import dtype_of, inner_products, trainable
+from lt.retrain.loop import Outcome, descend
+from lt.training.objective import expert_sum
+from lt.training.sgd import SGD
 
 STATISTICS = "natural"
 

@@ -2,12 +2,14 @@
 
 import numpy as np
 
-from lt import keys
-from lt.contracts import Inputs, Retrained
-from lt.decoupling import Scaled
+from lt.core import keys
+from lt.core.options import Count, Fraction, NonNegative, Positive
 from lt.losses import ce
-from lt.options import Count, Fraction, NonNegative, Positive
-from lt.retraining import ClassPool, FeatureBank, dtype_of, fit_head
+from lt.retrain.bank import ClassPool, FeatureBank
+from lt.retrain.contracts import Inputs, Retrained
+from lt.retrain.heads import dtype_of
+from lt.retrain.loop import fit_head
+from lt.retrain.rescaling import Scaled
 
 STATISTICS = "balanced"
 

@@ -5,15 +5,17 @@ from typing import Literal
 import numpy as np
 import torch
 
-from lt import keys
-from lt.adam import Adam
-from lt.bilevel import balanced_source, step_and_feedback
-from lt.contracts import Inputs, Retrained
-from lt.counts import thirds
+from lt.core import keys
+from lt.core.counts import thirds
+from lt.core.options import Count, Fraction, NonNegative, OpenFraction, Positive
 from lt.losses import balanced_softmax, ce
-from lt.options import Count, Fraction, NonNegative, OpenFraction, Positive
-from lt.retraining import FeatureBank, Outcome, descend, dtype_of, shuffled_batches
-from lt.sgd import SGD
+from lt.retrain.adam import Adam
+from lt.retrain.bank import FeatureBank, shuffled_batches
+from lt.retrain.bilevel import balanced_source, step_and_feedback
+from lt.retrain.contracts import Inputs, Retrained
+from lt.retrain.heads import dtype_of
+from lt.retrain.loop import Outcome, descend
+from lt.training.sgd import SGD
 
 STATISTICS = "mixture"
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from lt.contracts import Inputs, Retrained
-from lt.retraining import parts_of
+from lt.retrain.contracts import Inputs, Retrained
+from lt.retrain.heads import parts_of
 
 STATISTICS = "frozen"
 ROWS_AT_ONCE = 65_536

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lt.contracts import Inputs, Retrained
-from lt.options import NonNegative, Positive
+from lt.core.options import NonNegative, Positive
+from lt.retrain.contracts import Inputs, Retrained
 
 STATISTICS = "frozen"
 

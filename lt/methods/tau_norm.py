@@ -6,11 +6,11 @@ from typing import Literal
 import numpy as np
 from torch import nn
 
-from lt.contracts import Inputs, Retrained
-from lt.decoupling import normalise
+from lt.core.options import NonNegative
+from lt.evaluate.metrics import per_class, predict
 from lt.features import apply_head
-from lt.metrics import per_class, predict
-from lt.options import NonNegative
+from lt.retrain.contracts import Inputs, Retrained
+from lt.retrain.rescaling import normalise
 
 STATISTICS = "frozen"
 GRID = np.arange(21) / 10  # 0 to 2, as released

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from lt.contracts import Inputs, Retrained
+from lt.core.options import Real
 from lt.heads.causal import CausalHead
-from lt.options import Real
-from lt.retraining import parts_of
+from lt.retrain.contracts import Inputs, Retrained
+from lt.retrain.heads import parts_of
 
 STATISTICS = "frozen"
 

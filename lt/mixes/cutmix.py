@@ -5,10 +5,10 @@ import math
 import numpy as np
 import torch
 
-from lt import mixing
-from lt.contracts import Mixed
-from lt.mixing import beta
-from lt.options import Fraction, Positive
+from lt.core.options import Fraction, Positive
+from lt.training import mixing
+from lt.training.contracts import Mixed
+from lt.training.mixing import beta
 
 
 def make(counts, *, alpha: Positive = 1.0, probability: Fraction = 0.5):

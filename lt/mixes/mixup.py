@@ -5,10 +5,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from lt import mixing
-from lt.contracts import Mixed
-from lt.mixing import blend, factors
-from lt.options import Positive
+from lt.core.options import Positive
+from lt.training import mixing
+from lt.training.contracts import Mixed
+from lt.training.mixing import blend, factors
 
 
 def make(counts, *, alpha: Positive = 1.0, lam_per: Literal["batch", "example"] = "batch"):

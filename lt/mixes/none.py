@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from lt.contracts import Mixed
-from lt.mixing import labels_as_drawn
+from lt.training.contracts import Mixed
+from lt.training.mixing import labels_as_drawn
 
 
 def make(counts):

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from scipy.special import betainc
 
-from lt import mixing
-from lt.contracts import Mixed
-from lt.counts import prior
-from lt.mixing import blend, factors
-from lt.options import Fraction, Positive
+from lt.core.counts import prior
+from lt.core.options import Fraction, Positive
+from lt.training import mixing
+from lt.training.contracts import Mixed
+from lt.training.mixing import blend, factors
 
 
 def make(

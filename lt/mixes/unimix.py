@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from scipy.special import betainc
 
-from lt import mixing
-from lt.contracts import Mixed
-from lt.counts import prior
-from lt.mixing import beta, blend, labels_as_drawn, unmixed
-from lt.options import Count, Fraction, Real
+from lt.core.counts import prior
+from lt.core.options import Count, Fraction, Real
+from lt.training import mixing
+from lt.training.contracts import Mixed
+from lt.training.mixing import beta, blend, labels_as_drawn, unmixed
 
 
 def make(

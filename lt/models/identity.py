@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from lt.options import Count
+from lt.core.options import Count
 
 
 def make(*, width: Count | None = None) -> nn.Module:

@@ -4,8 +4,8 @@ from typing import Literal
 
 from torch import nn
 
-from lt.options import Count
-from lt.torchvision_resnet import make as make_torchvision
+from lt.core.options import Count
+from lt.network.torchvision_resnet import make as make_torchvision
 
 
 def make(
@@ -14,7 +14,7 @@ def make(
 ) -> nn.Module:
     """One basic block per stage, 4,905,792 parameters: images (B, 3, H, W) -> features (B, 512), none negative.
 
-    weights: None; a file and its hash, see lt.pretrained.load
+    weights: None; a file and its hash, see lt.network.pretrained.load
     trainable: all; last_block: the fourth stage and what follows; head: only what follows the trunk
     projection: width of a further linear layer with ReLU; None for none
     projection_group: head, where it learns at the full rate, or trunk, where it learns at backbone_lr_factor times it

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from lt.resnet import ResNet
+from lt.network.resnet import ResNet
 
 
 def make() -> nn.Module:

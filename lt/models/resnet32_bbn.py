@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from lt.resnet import Block, initialise, pool, stage, stem
+from lt.network.resnet import Block, initialise, pool, stage, stem
 
 
 def make() -> nn.Module:

@@ -5,8 +5,8 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from lt.options import Count
-from lt.resnet import initialise, pool, stage, stem
+from lt.core.options import Count
+from lt.network.resnet import initialise, pool, stage, stem
 
 
 def make(*, experts: Count = 3, reduce_dimension: bool = True) -> nn.Module:

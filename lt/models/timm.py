@@ -4,9 +4,9 @@ from typing import Literal
 
 from torch import nn
 
-from lt import pretrained
-from lt.options import Count
-from lt.pretrained_network import PretrainedNetwork, from_last_block, nearest
+from lt.core.options import Count
+from lt.network import pretrained
+from lt.network.pretrained_network import PretrainedNetwork, from_last_block, nearest
 
 
 def make(
@@ -22,7 +22,7 @@ def make(
     Images are resized to the input as they are; what timm would cut off at the border (crop_pct) is kept.
 
     name: as timm.list_models() has it, with or without the tag of its weights
-    weights: null; hub, its pre-trained weights, downloaded; or a file of timm's tensors and its hash, see lt.pretrained.load
+    weights: null; hub, its pre-trained weights, downloaded; or a file of timm's tensors and its hash, see lt.network.pretrained.load
     trainable: all; last_block: the network's last block and what follows; head: nothing of the network
     image_size: side in pixels that images are resized to; null: the network's own
 

@@ -4,9 +4,9 @@ from typing import Literal
 
 from torch import nn
 
-from lt import pretrained
-from lt.options import Count
-from lt.pretrained_network import PretrainedNetwork, nearest
+from lt.core.options import Count
+from lt.network import pretrained
+from lt.network.pretrained_network import PretrainedNetwork, nearest
 
 LEFT_OUT = ("googlenet", "inception_v3", "squeezenet1_0", "squeezenet1_1")  # two outputs while training; no linear last layer
 
@@ -24,7 +24,7 @@ def make(
     residual networks see also resnet50, whose fourth stage can be trained alone.
 
     name: as torchvision.models.list_models() has it
-    weights: null; torchvision, its first ImageNet weights, downloaded; or a file and its hash, see lt.pretrained.load
+    weights: null; torchvision, its first ImageNet weights, downloaded; or a file and its hash, see lt.network.pretrained.load
     trainable: all; head: nothing of the network    image_size: side in pixels that images are resized to; null: the network's own
 
     raises ValueError where the name is unknown, the weights cannot be had or do not fit, or the network cannot take the size

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lt.evaluation import class_scores
+from lt.evaluate.row import class_scores
 from lt.page.parts import figure, grid, row_keys
 from lt.page.plot import Axis, Chart, Mark, dot_list, levels, linear, logarithmic, middle
 from lt.page.sources import Sources

@@ -9,10 +9,10 @@ from itertools import zip_longest
 
 import numpy as np
 
-from lt import artifacts
-from lt.data import Split
-from lt.index import open_dataset
-from lt.metrics import check_logits, predict
+from lt.core import artifacts
+from lt.data.dataset import open_dataset
+from lt.data.split import Split
+from lt.evaluate.metrics import check_logits, predict
 from lt.page.parts import absent, figure, grid, percent
 from lt.page.plot import Axis, Mark, dot_list
 from lt.page.sources import Sources

@@ -2,13 +2,13 @@
 
 from html import escape
 
-from lt.comparison import Comparison, compare
-from lt.counts import thirds
+from lt.core.counts import thirds
+from lt.evaluate.comparison import Comparison, compare
+from lt.evaluate.headline import HEADLINE, PERCENT
 from lt.page.parts import figure, grid
 from lt.page.plot import Mark, dot_list, linear
 from lt.page.sources import Sources
-from lt.recipes import Numbers, Recipe, followed
-from lt.table import HEADLINE, PERCENT
+from lt.published.recipes import Numbers, Recipe, followed
 
 LOWER_IS_BETTER = ("nll", "ece")
 TITLES = {"top1": "top-1", "nll": "NLL", "ece": "ECE"}

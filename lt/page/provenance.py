@@ -7,9 +7,9 @@ from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from lt.core.params import AXES, PATH
 from lt.page.parts import plain_table
 from lt.page.sources import Sources
-from lt.params import AXES, PATH
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors", "pydantic", "dvc")
 

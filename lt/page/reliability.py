@@ -4,7 +4,7 @@ from html import escape
 
 import numpy as np
 
-from lt.calibration import pooled
+from lt.evaluate.calibration import pooled
 from lt.page.parts import figure, grid, keys, percent, plain_table
 from lt.page.plot import Axis, Chart
 from lt.page.sources import Sources

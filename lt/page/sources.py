@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from lt import artifacts
-from lt.artifacts import ArtifactError
-from lt.command import COST
-from lt.params import Settings
-from lt.schemas import Details
-from lt.subset import Subset, read_subset
-from lt.table import TableError, check_same, context_of
+from lt.core import artifacts
+from lt.core.artifacts import ArtifactError
+from lt.core.command import COST
+from lt.core.params import Settings
+from lt.core.schemas import Details
+from lt.core.subset import Subset, read_subset
+from lt.evaluate.headline import context_of
+from lt.report.table import TableError, check_same
 
 HUES = 8  # colours in the style sheet
 
@@ -123,7 +124,7 @@ def _same_data(content: dict[str, Any], rows: dict[str, dict[str, Any]]) -> bool
 
 
 def read_costs(settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """What lt.command noted of the runs of each stage that params.yaml now asks for; stages without a note are left out."""
+    """What lt.core.command noted of the runs of each stage that params.yaml now asks for; stages without a note are left out."""
     rows, seeds = settings.rows(), [f"seed_{seed}" for seed in settings.seeds]
     names = {
         "subsample": ["subsample"],

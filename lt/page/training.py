@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lt.counts import prior
+from lt.core.counts import prior
 from lt.page.parts import absent, figure, grid, keys, row_keys
 from lt.page.plot import Chart, levels, linear, logarithmic, middle
 from lt.page.sources import Sources

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import torch
 
-from lt.counts import prior
-from lt.options import Count
+from lt.core.counts import prior
+from lt.core.options import Count
 
 
 class ClassAware:

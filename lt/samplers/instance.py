@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from lt.counts import prior
+from lt.core.counts import prior
 
 
 class Instance:

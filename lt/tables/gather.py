@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lt import artifacts
-from lt.recipes import Numbers, Recipe
-from lt.table import HEADLINE
+from lt.core import artifacts
+from lt.evaluate.headline import HEADLINE
+from lt.published.recipes import Numbers, Recipe
 from lt.tables.budget import changes
 from lt.tables.graph import Stage
 from lt.tables.runs import Run

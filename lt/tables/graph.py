@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Iterable, Iterator
 
-from lt.params import at
+from lt.core.params import at
 
 # Hashes of shared code are made anew before anything else; the report of a run folder is not looked at.
 LEFT_OUT = ("code", "report")
@@ -27,7 +27,7 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """As in the name of its cost note (lt.command): retrain_crt_seed_0."""
+        """As in the name of its cost note (lt.core.command): retrain_crt_seed_0."""
         return "_".join(part.lstrip("-") for part in self.command)
 
     def made_for(self, dep: str) -> list[str]:

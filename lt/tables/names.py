@@ -3,7 +3,7 @@
 import difflib
 from typing import Mapping
 
-from lt.recipes import Recipe, RecipeError
+from lt.published.recipes import Recipe, RecipeError
 
 
 def members(name: str, recipes: Mapping[str, Recipe]) -> list[Recipe]:

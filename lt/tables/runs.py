@@ -7,8 +7,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from lt import artifacts
-from lt.params import at, read_yaml
+from lt.core import artifacts
+from lt.core.params import at, read_yaml
 from lt.tables.graph import Stage, needed, stages_of
 
 RUNS = Path("runs")

@@ -12,8 +12,8 @@ from typing import IO, Iterator
 
 import yaml
 
-from lt import artifacts
-from lt.command import COST
+from lt.core import artifacts
+from lt.core.command import COST
 from lt.page.provenance import in_words
 from lt.tables.graph import Stage
 from lt.tables.runs import TRAINING, Run

@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from lt.contracts import Step
-from lt.counts import effective_number_weights
-from lt.distributed import mean
-from lt.options import Index, OpenFraction
+from lt.core.counts import effective_number_weights
+from lt.core.options import Index, OpenFraction
+from lt.training.contracts import Step
+from lt.training.distributed import mean
 
 
 class ClassBalanced:

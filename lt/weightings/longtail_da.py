@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.func import functional_call, jvp
 
-from lt import distributed
-from lt.contracts import Step
-from lt.counts import effective_number_weights
-from lt.options import Count, Index, NonNegative, OpenFraction, Positive
+from lt.core.counts import effective_number_weights
+from lt.core.options import Count, Index, NonNegative, OpenFraction, Positive
+from lt.training import distributed
+from lt.training.contracts import Step
 
 
 def make(

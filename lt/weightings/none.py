@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from lt.contracts import Step
+from lt.training.contracts import Step
 
 
 class Uniform:

@@ -1,0 +1,1 @@
+"""Stage 1: the base model, trained, or a backbone as it is with a fitted head."""

@@ -1,0 +1,48 @@
+"""Stage 1 with `train.epochs: 0`: the backbone stays as its weights have it, or as nothing at all, and a head is fitted on its features.
+
+The base stage fits the head itself, on the features of the images as they are, rather than reading those that the stage features
+caches: so the graph is the same for every backbone, and whatever reads a base model, reads this one.
+"""
+
+import numpy as np
+import torch
+
+from lt.core.params import Settings
+from lt.features import features_of
+from lt.input.part import TrainingPart
+from lt.network import classifier
+from lt.training.lbfgs import converge
+from lt.training.objective import expert_sum
+from lt.training.setup import Trained, plugin, specification
+
+
+def fit_base(settings: Settings, part: TrainingPart, seed: int) -> Trained:
+    """The backbone, its features standardised over the training part, and the head that minimises the loss of params.yaml on them.
+
+    All images weigh the same, as they are, and train.weight_decay is the ridge penalty (lt.training.lbfgs.converge); so the logits embody
+    the prior of the loss. Of `train` only batch_size is read besides, as the number of images at a time.
+    The head is that of stage 1 under the plain loss, which any number of classes can have; the network's own logits are for
+    the classes that it was trained on.
+
+    raises TrainingError where the loss is not finite
+    """
+    where = part.images.device
+    model = classifier.build(specification(settings, part), seed).to(where).eval()
+    model.requires_grad_(False)
+    loss = plugin(settings, "losses", settings.loss, part.subset.counts).to(where)
+    raw = features_of(model, part.images, settings.train.batch_size, np.dtype(np.float32))
+    if not np.isfinite(raw).all():
+        raise ValueError(f"models.{settings.model}: got features that are NaN or infinite; are its weights those of this network?")
+    model.backbone.fit(raw)
+    with torch.no_grad():
+        features = (torch.from_numpy(raw).to(where) - model.backbone.centre) / model.backbone.scale
+    log = converge(
+        model.head.requires_grad_(True), lambda features, logits, target: expert_sum(loss, logits, target), features, part.labels,
+        settings.train.weight_decay,
+    )
+    return Trained(model.eval(), [by_pass(line) for line in log], loss.logit_prior.cpu().numpy())
+
+
+def by_pass(line: dict[str, float]) -> dict[str, float]:
+    """A line of the log as the training of a network writes it: a pass over the data is an epoch."""
+    return {"epoch": line["step"], "loss": line["loss"], "accuracy": line["train_accuracy"]}

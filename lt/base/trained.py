@@ -1,0 +1,48 @@
+"""Stage 1: the base model, trained with the loss, mix, weighting and sampler that params.yaml names."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from lt.core import counts
+from lt.core.params import AXES, Settings
+from lt.data.split import Split
+from lt.input.part import TrainingPart
+from lt.network import classifier
+from lt.training import checkpoint, engine, objective
+from lt.training.development import development_split
+from lt.training.setup import Trained, augmentation, plugin, specification, state_parts, tester
+
+
+def train_base(settings: Settings, part: TrainingPart, seed: int, test: Split | None = None) -> Trained:
+    """Trains the base model, on all of the part but what its weighting holds out; test: see tester."""
+    where = part.images.device
+    state = checkpoint.State(f"base-{seed}", state_parts(settings, part, seed, settings.train, AXES))
+    asked = getattr(make_weighting(settings, part.subset.counts, where), "dev", None)
+    part, (dev_images, dev_labels) = development_split(part, *asked, seed) if asked else (part, (None, None))
+    class_counts = part.subset.counts
+    model = classifier.build(specification(settings, part), seed).to(where)
+    loss = plugin(settings, "losses", settings.loss, class_counts).to(where)
+    sampler = plugin(settings, "samplers", settings.sampler, part.subset.train_labels, class_counts, settings.train.batch_size)
+    weighting, mix = make_weighting(settings, class_counts, where), plugin(settings, "mixes", settings.mix, class_counts)
+    run = engine.Run(
+        model, objective.Supervised(loss), part.images, part.labels, sampler, augmentation(settings, part),
+        mix, weighting, settings.train, seed, f"base, seed {seed}",
+        dev_images=dev_images, dev_labels=dev_labels, test=tester(settings.train, test, where), state=state,
+    )
+    log = engine.train(run)
+    drawn, last = (sampler.class_prior, weighting.class_weights, settings.train.batch_size), settings.train.epochs - 1
+    embodied = counts.embodied_prior(loss.logit_prior.cpu().numpy(), class_counts, mix.label_distribution(*drawn, last))
+    return Trained(model, log, embodied, state)
+
+
+def make_weighting(settings: Settings, class_counts: np.ndarray, where: torch.device):
+    """The weighting that params.yaml names; ValueError where it would never act, or does not go with the mix."""
+    weighting, name = plugin(settings, "weightings", settings.weighting, class_counts), settings.weighting
+    start = getattr(weighting, "start_epoch", 0)
+    if start >= settings.train.epochs:
+        expected = f"less than train.epochs ({settings.train.epochs}), or it never acts"
+        raise ValueError(f"weightings.{name}.start_epoch: got {start}, expected {expected}")
+    if hasattr(weighting, "dev") and settings.mix != "none":
+        raise ValueError(f"mix: got {settings.mix!r}, expected 'none' with weighting {name}, which looks ahead on unmixed losses")
+    return weighting.to(where) if isinstance(weighting, nn.Module) else weighting

@@ -1,0 +1,1 @@
+"""What is wrong in params.yaml, told at once before anything is deleted or trained. No torch."""

@@ -1,0 +1,116 @@
+"""Image files as RGB squares, decoded when asked for: what data sets of files share. Pillow and numpy only."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from lt.core.files import expect_regular
+
+# Of ImageNet, which pretrained models expect; image files are most often photographs.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Raised where `decode` gives other pixels than before: packs of the old ones are made anew.
+VERSION = 1
+GREY = 128
+THREADS = min(8, os.cpu_count() or 1)
+SHOWN = 20
+
+
+def decode(file: Path, image_size: int, crop: int | None = None) -> np.ndarray:
+    """One image file as an RGB square: (image_size, image_size, 3) uint8; the short side scaled, the long side cut evenly.
+
+    Transparent parts become white, 16-bit grey is cut to 8 bits, and the EXIF orientation is honoured.
+    crop: side of the centre that is kept; None for all
+    """
+    expect_regular(file)
+    with Image.open(file) as image:
+        image.draft("RGB", (2 * image_size, 2 * image_size))  # lets the JPEG decoder skip detail that the scaling would drop
+        ImageOps.exif_transpose(image, in_place=True)  # which copies only what has to be turned
+        image.load()
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    square = np.asarray(ImageOps.fit(image.convert("RGB"), (image_size, image_size), Image.Resampling.BILINEAR))
+    edge = (image_size - (crop or image_size)) // 2
+    return square[edge : edge + (crop or image_size), edge : edge + (crop or image_size)]
+
+
+def attempt(file: Path, image_size: int, crop: int | None = None) -> np.ndarray | str:
+    """The image as decode gives it, or why it cannot be decoded."""
+    try:
+        return decode(file, image_size, crop)
+    except Exception as error:  # Pillow meets broken files with many types of errors, also struct.error and SyntaxError
+        return f"{type(error).__name__}: {error}".replace(str(file), Path(file).name)
+
+
+def refuse(bad: list[tuple[Path, str]], share: float = 0.0) -> None:
+    """ValueError that lists files and why they cannot be decoded; silent where there is none. share: what would be let pass."""
+    if bad:
+        items = [f"{file}: {reason}" for file, reason in bad]
+        allowed = f", more than max_corrupt {share:g} lets pass" if share else ""
+        raise ValueError(listing(f"images cannot be decoded{allowed}; replace or delete them", items))
+
+
+def listing(what: str, items: list[str], shown: int = SHOWN) -> str:
+    """How many items of what, and the first of them, one per line."""
+    more = [f"... and {len(items) - shown} more"] if len(items) > shown else []
+    return "\n  ".join([f"{len(items)} {what}:", *items[:shown], *more])
+
+
+class Corrupt:
+    """Images of a part that could not be decoded, each told once; the part keeps a grey square in their place.
+
+    files: of the whole part, in its order    share: in [0, 1], of the part, that may be corrupt
+    """
+
+    def __init__(self, files: Sequence[Path], share: float):
+        self.files, self.share = files, share
+        self.found: dict[int, str] = {}
+
+    def add(self, reasons: dict[int, str]) -> None:
+        """Takes note of positions and reasons; ValueError that lists all found so far where they are more than the share."""
+        new = {position: reason for position, reason in reasons.items() if position not in self.found}
+        self.found |= new
+        if len(self.found) > self.share * len(self.files):
+            refuse([(self.files[position], reason) for position, reason in self.found.items()], self.share)
+        if new:
+            items = [f"{self.files[position]}: {reason}" for position, reason in new.items()]
+            what = f"of {len(self.files)} images cannot be decoded (max_corrupt {self.share:g}); grey squares stand for them"
+            print(listing(what, items))
+
+
+class ImageFiles:
+    """Image files that are decoded when asked for, by several threads.
+
+    files: in the order of the labels    image_size: side in pixels    max_corrupt: share of the files that may be corrupt
+    packed: whether to decode each only once, into one file of all images (lt/data/packed.py)    crop: as decode takes it
+    """
+
+    def __init__(
+        self, files: Sequence[Path], image_size: int, max_corrupt: float = 0.0, packed: bool = False, crop: int | None = None
+    ):
+        self.files, self.packed, self.max_corrupt = files, packed, max_corrupt
+        self.decoding = (image_size, crop)
+        self.shape = (len(files), crop or image_size, crop or image_size, 3)
+        self.corrupt = Corrupt(files, max_corrupt)
+
+    def read(self, index: np.ndarray) -> np.ndarray:
+        """Images of the given positions: index (B,) -> (B, H, W, 3) uint8, grey where the file is corrupt.
+
+        Raises ValueError that lists the corrupt files, where they have become more than the share that may be.
+        """
+        images = np.empty((len(index), *self.shape[1:]), dtype=np.uint8)
+        bad = {}
+        with ThreadPoolExecutor(THREADS) as pool:
+            results = pool.map(lambda i: attempt(self.files[i], *self.decoding), index)
+            for row, (position, result) in enumerate(zip(index, results)):
+                if isinstance(result, str):
+                    bad[int(position)] = result
+                images[row] = GREY if isinstance(result, str) else result
+        self.corrupt.add(bad)
+        return images

@@ -1,0 +1,1 @@
+"""xERM students: a whole network, or a head where the backbone stays as it is."""

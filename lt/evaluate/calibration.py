@@ -1,0 +1,187 @@
+"""Calibration of test logits: ECE, MCE, NLL, Brier score, and temperature scaling by cross-fitting. numpy and scipy only."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from lt.evaluate.metrics import blocks
+
+TEMPERATURES = (0.01, 100.0)  # range that is searched
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What calibration needs of every test image: probabilities are softmax(logits / temperature).
+
+    confidence (N,): largest probability    correct (N,) bool: the most probable class is the label
+    nll (N,): -log p_label, in nats    brier (N,): sum_c (p_c - [c = label])^2, in [0, 2]
+    class_gap (C, bins): sum over the images with p_c in the bin of [c = label] - p_c
+    """
+
+    confidence: np.ndarray
+    correct: np.ndarray
+    nll: np.ndarray
+    brier: np.ndarray
+    class_gap: np.ndarray
+
+
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    """log softmax over the last axis in float64, finite for finite scores: (..., C) -> (..., C)."""
+    scores = np.asarray(scores, dtype=np.float64)
+    shifted = scores - scores.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def bin_of(probs: np.ndarray, bins: int) -> np.ndarray:
+    """Bin of each probability: k for the right-closed bin (k / bins, (k + 1) / bins]; 0 goes to bin 0."""
+    edges = np.arange(bins + 1) / bins
+    return np.clip(np.searchsorted(edges, probs, side="left") - 1, 0, bins - 1)
+
+
+def score(logits: np.ndarray, labels: np.ndarray, bins: int = 15, temperature: np.ndarray | float = 1.0) -> Scored:
+    """Confidence, correctness, NLL and Brier score of every image: logits (N, C) or (N, E, C), labels (N,).
+
+    temperature: one for all, or one per image (N,); positive
+    """
+    num_images, num_classes = len(labels), logits.shape[-1]
+    temperature = np.broadcast_to(np.asarray(temperature, dtype=np.float64), num_images)
+    confidence, nll, brier = (np.empty(num_images) for _ in range(3))
+    correct = np.empty(num_images, dtype=bool)
+    class_gap = np.zeros(num_classes * bins)
+    first_bin = np.arange(num_classes) * bins
+    for rows, scores in blocks(logits):
+        target = labels[rows]
+        each = np.arange(len(target))
+        log_probs = log_softmax(scores / temperature[rows, None])
+        probs = np.exp(log_probs)
+        # Where the argmax is taken matters only in ties: the logits' own, as in lt.metrics.predict.
+        correct[rows] = scores.argmax(axis=1) == target
+        confidence[rows] = probs.max(axis=1)
+        nll[rows] = -log_probs[each, target]
+        gap = -probs
+        gap[each, target] += 1.0
+        brier[rows] = (gap**2).sum(axis=1)
+        cells = first_bin + bin_of(probs, bins)
+        class_gap += np.bincount(cells.ravel(), weights=gap.ravel(), minlength=num_classes * bins)
+    return Scored(confidence, correct, nll, brier, class_gap.reshape(num_classes, bins))
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> dict[str, np.ndarray]:
+    """Histogram behind a reliability diagram: arrays (bins,) count, confidence and accuracy, the means NaN in an empty bin."""
+    index = bin_of(confidence, bins)
+    count = np.bincount(index, minlength=bins)
+    below = np.where(count > 0, count, np.nan)
+    return {
+        "count": count,
+        "confidence": np.bincount(index, weights=confidence, minlength=bins) / below,
+        "accuracy": np.bincount(index, weights=correct.astype(np.float64), minlength=bins) / below,
+    }
+
+
+def pooled(histograms: list[dict[str, list]]) -> dict[str, np.ndarray]:
+    """One reliability histogram of all seeds: counts added, means weighted by them; bins without an image left out."""
+    count = np.array([histogram["count"] for histogram in histograms], dtype=np.float64)
+    kept = count.sum(0) > 0
+    found = {"count": count.sum(0)[kept]}
+    for name in ("confidence", "accuracy"):
+        values = np.nan_to_num(np.array([histogram[name] for histogram in histograms], dtype=np.float64))
+        found[name] = (count * values).sum(0)[kept] / found["count"]
+    return found
+
+
+def ece(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float | None:
+    """Expected calibration error, sum_k n_k |acc_k - conf_k| / N over equal-width bins, in [0, 1]; None without an image.
+
+    confidence (N,) in (0, 1]    correct (N,) bool    (source: Naeini et al. 2015; Guo et al. 2017, eq. 3)
+    """
+    if not len(confidence):
+        return None
+    histogram = reliability(confidence, correct, bins)
+    gaps = np.abs(histogram["accuracy"] - histogram["confidence"])
+    return float(np.nansum(histogram["count"] * gaps) / len(confidence))
+
+
+def mce(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float | None:
+    """Maximum calibration error, max_k |acc_k - conf_k| over the bins that hold an image; None without an image.
+
+    A bin with one image counts as much as any other (source: Guo et al. 2017, eq. 5).
+    """
+    if not len(confidence):
+        return None
+    histogram = reliability(confidence, correct, bins)
+    return float(np.nanmax(np.abs(histogram["accuracy"] - histogram["confidence"])))
+
+
+def classwise_ece(scored: Scored) -> float:
+    """Mean over classes of the calibration error of p_c as a forecast of [label = c], over all images; in [0, 1].
+
+    (1 / C) sum_c sum_k |sum_{i in bin k} ([label_i = c] - p_ic)| / N    (source: Kull et al. 2019; Nixon et al. 2019, SCE)
+    """
+    return float(np.abs(scored.class_gap).sum() / (len(scored.nll) * len(scored.class_gap)))
+
+
+def calibration(scored: Scored, labels: np.ndarray, masks: dict[str, np.ndarray], bins: int = 15) -> dict[str, float | None]:
+    """Calibration metrics: nll, brier, ece, mce, classwise_ece, and <group>_ece over the images whose true class is in the group.
+
+    masks: name -> (C,) bool    <group>_ece is None where no image belongs to the group
+    """
+    metrics = {
+        "nll": float(scored.nll.mean()),
+        "brier": float(scored.brier.mean()),
+        "ece": ece(scored.confidence, scored.correct, bins),
+        "mce": mce(scored.confidence, scored.correct, bins),
+        "classwise_ece": classwise_ece(scored),
+    }
+    for name, mask in masks.items():
+        inside = mask[labels]
+        metrics[f"{name}_ece"] = ece(scored.confidence[inside], scored.correct[inside], bins)
+    return metrics
+
+
+def halves(labels: np.ndarray) -> np.ndarray:
+    """Half (0 or 1) of each image, stratified by class: the images of a class take turns, in file order. (N,) -> (N,) int64.
+
+    Odd classes begin with half 1, so that classes with an odd number of images do not all favour the same half.
+    """
+    order = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    starts = np.cumsum(counts) - counts
+    turn = np.empty(len(labels), dtype=np.int64)
+    turn[order] = np.arange(len(labels)) - starts[labels[order]]
+    return (turn + labels) % 2
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature in [0.01, 100] that minimises the mean NLL of softmax(logits / T) (source: Guo et al. 2017, section 4.2).
+
+    The NLL is convex in 1 / T, so it has one minimum along log T. Where every image is right the NLL falls towards T = 0, and
+    the lower end of the range comes out; where the labels contradict the logits, the upper end.
+    """
+
+    def mean_nll(log_temperature: float) -> float:
+        total = 0.0
+        for rows, scores in blocks(logits):
+            scores = scores / np.exp(log_temperature)
+            scores -= scores.max(axis=1, keepdims=True)
+            of_label = scores[np.arange(len(scores)), labels[rows]]
+            total -= (of_label - np.log(np.exp(scores, out=scores).sum(axis=1))).sum()
+        return total / len(labels)
+
+    found = minimize_scalar(mean_nll, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-5})
+    return float(np.exp(found.x))
+
+
+def cross_fit(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+    """Temperature of every test image, fitted on the half of the test set that the image is not in.
+
+    The test set is cut in two halves by class; each half is judged with the temperature of the other, so that no temperature
+    is judged on the images it was fitted on, and no image is lost.
+
+    logits (N, C) or (N, E, C)    labels (N,)    returns (N,) float64, and the temperatures that half 0 and half 1 are judged with
+    """
+    half = halves(labels)
+    if len(np.unique(half)) < 2:
+        raise ValueError(f"temperature scaling needs two halves of the test set, each with an image: got {len(labels)} image(s)")
+    used = tuple(fit_temperature(logits[half != own], labels[half != own]) for own in (0, 1))
+    return np.asarray(used)[half], used

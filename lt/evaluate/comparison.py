@@ -1,0 +1,146 @@
+"""Is the difference of two rows noise? Paired intervals over seeds and over test images. numpy and scipy only."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri, stdtrit
+
+from lt.core.plugins import unknown
+from lt.evaluate.metrics import groups
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference with its 95% confidence interval."""
+
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def leaves_out_zero(self) -> bool:
+        """Whether the difference stands out of the noise that the interval is made of."""
+        return self.low > 0 or self.high < 0
+
+
+def pack_correct(correct: np.ndarray, labels: np.ndarray) -> str:
+    """Which test images are right, one bit each, as hexadecimal digits; class by class. (N,) bool, labels (N,) -> str."""
+    return np.packbits(correct[np.argsort(labels, kind="stable")]).tobytes().hex()
+
+
+def unpack_correct(text: str, test_counts: list[int]) -> list[np.ndarray]:
+    """What pack_correct wrote: one bool array (n_c,) per class."""
+    size = sum(test_counts)
+    bits = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
+    if len(bits) != -(-size // 8):
+        raise ValueError(f"correct: got {len(bits)} bytes, expected {-(-size // 8)} for {size} test images; evaluate again")
+    return np.split(np.unpackbits(bits, count=size).astype(bool), np.cumsum(test_counts)[:-1])
+
+
+def over_seeds(first: list[float], second: list[float]) -> Interval | None:
+    """second - first, paired by seed, with Student's interval mean +- t_(n-1) sd / sqrt(n); None for fewer than two seeds.
+
+    It says how far other training seeds would move the difference, with this subset and this test set.
+    Raises ValueError where the lists differ in length.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"seeds: got {len(first)} and {len(second)} values, expected one pair per seed")
+    differences = np.subtract(second, first)
+    if len(differences) < 2:
+        return None
+    mean = float(differences.mean())
+    error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
+    margin = float(stdtrit(len(differences) - 1, 0.5 + LEVEL / 2)) * error
+    return Interval(mean, mean - margin, mean + margin)
+
+
+def class_weights(metric: str, train_counts: np.ndarray, test_counts: np.ndarray) -> np.ndarray | None:
+    """Weights (C,) with which a metric sums per-class recall: top1, balanced, many ... tail; None for any other metric."""
+    train_counts, test_counts = np.asarray(train_counts), np.asarray(test_counts)
+    tested = test_counts > 0
+    masks = {"balanced": tested, **groups(train_counts)}
+    if metric == "top1":
+        return test_counts / test_counts.sum()
+    inside = masks[metric] & tested if metric in masks else np.zeros_like(tested)
+    return inside / inside.sum() if inside.any() else None
+
+
+def over_images(
+    first: list[list[np.ndarray]], second: list[list[np.ndarray]], weights: np.ndarray, paired: bool
+) -> Interval:
+    """second - first with a normal interval over the choice of test images within each class.
+
+    With d_i = mean over seeds of (image i right in second) - (right in first): difference sum_c w_c mean_c(d), variance
+    sum_c w_c^2 var_c(d) / n_c. Without pairing (not the same test images) the two variances are added instead.
+    With one seed and w_c = n_c / N this is the interval that belongs to McNemar's test, stratified by class.
+
+    first, second: per seed, what unpack_correct gives    weights (C,)
+    """
+    difference = variance = 0.0
+    for label in np.flatnonzero(weights):
+        right = [np.mean([seed[label] for seed in row], axis=0) for row in (first, second)]
+        difference += weights[label] * (right[1].mean() - right[0].mean())
+        if paired:
+            spread = np.var(right[1] - right[0]) / len(right[0])
+        else:
+            spread = sum(np.var(one) / len(one) for one in right)
+        variance += weights[label] ** 2 * spread
+    margin = float(ndtri(0.5 + LEVEL / 2) * np.sqrt(variance))
+    return Interval(float(difference), float(difference - margin), float(difference + margin))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of two rows: mean over the seeds that both have, and the difference second - first."""
+
+    metric: str
+    seeds: list[str]
+    first: float
+    second: float
+    by_seed: Interval | None
+    by_image: Interval | None
+    paired: bool
+
+    def verdict(self) -> str:
+        """Whether the difference is noise, in words."""
+        if self.first == self.second:
+            return "no difference"
+        if self.by_image and not self.by_image.leaves_out_zero:
+            return "noise: other test images could turn it round"
+        if self.by_seed:
+            return "more than noise" if self.by_seed.leaves_out_zero else "noise: other training seeds could turn it round"
+        known = "more than the noise of the test images" if self.by_image else "unknown"
+        return f"{known}; one seed cannot tell it from the noise of training: run both with at least three seeds"
+
+
+def compare(first: dict, second: dict, metric: str) -> Comparison:
+    """Compares two rows by their details (results/details/<row>.json) in one metric, over the seeds that both have.
+
+    Pairs test images where both rows were made from one subset of the same raw data, which fixes the test part.
+    Raises ValueError for an unknown or undefined metric, no common seed, or different data.
+    """
+    for name in ("classes", "test_counts"):
+        if first[name] != second[name]:
+            raise ValueError(f"{name} differ: the two rows were judged on different test data, and cannot be compared")
+    if metric not in first["mean"] or metric not in second["mean"]:
+        raise ValueError(f"metric: {unknown(metric, [name for name in first['mean'] if name in second['mean']], 'one of')}")
+    if first["mean"][metric] is None or second["mean"][metric] is None:
+        raise ValueError(f"metric {metric!r} is not defined here: no class is in its group; choose another, such as balanced")
+    seeds = [seed for seed in first["seeds"] if seed in second["seeds"]]
+    if not seeds:
+        raise ValueError(f"no common seed: got {list(first['seeds'])} and {list(second['seeds'])}; run both with the same seeds")
+    values = [[row["seeds"][seed]["metrics"][metric] for seed in seeds] for row in (first, second)]
+    paired = all(first["context"].get(key) == second["context"].get(key) for key in ("dataset", "data", "subset"))
+    by_image = _by_image(first, second, metric, seeds, paired)
+    return Comparison(metric, seeds, float(np.mean(values[0])), float(np.mean(values[1])), over_seeds(*values), by_image, paired)
+
+
+def _by_image(first: dict, second: dict, metric: str, seeds: list[str], paired: bool) -> Interval | None:
+    """The interval over test images, where the metric sums per-class recall with the same weights in both rows."""
+    weights = [class_weights(metric, row["train_counts"], row["test_counts"]) for row in (first, second)]
+    if any(one is None for one in weights) or not np.array_equal(*weights):
+        return None
+    right = [[unpack_correct(row["seeds"][seed]["correct"], row["test_counts"]) for seed in seeds] for row in (first, second)]
+    return over_images(*right, weights[0], paired)

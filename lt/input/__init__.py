@@ -1,0 +1,1 @@
+"""Images on their way into a network: on the device, streamed, augmented."""

@@ -1,0 +1,1 @@
+"""Classifiers: backbones, heads, weights from files, inference."""

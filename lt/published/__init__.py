@@ -1,0 +1,1 @@
+"""Published protocols as recipes, and tables beside their numbers."""

@@ -1,0 +1,1 @@
+"""The table of rows, and what is drawn of it."""

@@ -1,0 +1,1 @@
+"""Stage 2: methods that train a head on cached features."""

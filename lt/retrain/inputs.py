@@ -1,0 +1,63 @@
+"""What a stage-2 method gets: cached features, the base head, and the images for those that train the backbone."""
+
+import itertools
+from typing import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from lt.core import artifacts, keys
+from lt.core.params import AXES, Settings
+from lt.core.subset import Subset
+from lt.input.part import TrainingPart
+from lt.network.classifier import build_head, read_classifier
+from lt.retrain.contracts import Inputs, Training
+from lt.training import checkpoint
+from lt.training.setup import augmentation
+
+
+def read_inputs(
+    subset: Subset, seed: int, device: torch.device, open_training: Callable[[], Training] | None = None
+) -> Inputs:
+    """What a stage-2 method gets: the cached features of one seed, the base head, and a way to make new heads."""
+    folder = artifacts.stage_dir("features", seed)
+    base, row = read_classifier(artifacts.stage_dir("base", seed))
+    views = artifacts.read_array(folder / "views.npy", dtype="float", mmap=True)
+    clean = artifacts.read_array(folder / "clean.npy", dtype="float", mmap=True)
+    if views.shape[1:] != clean.shape or len(clean) != len(subset.train_labels):
+        raise artifacts.ArtifactError(
+            f"{folder}: got views {views.shape} and clean {clean.shape}, expected (K, N, ..) and (N, ..) with N = "
+            f"{len(subset.train_labels)}; run the stage features again"
+        )
+    val, val_labels = None, None
+    if len(subset.val_labels):
+        val = artifacts.read_array(folder / "val.npy", shape=(len(subset.val_labels), *clean.shape[1:]), dtype="float", mmap=True)
+        val_labels = subset.val_labels
+    made = itertools.count()
+
+    def new_head(name: str | None = None, **options) -> nn.Module:
+        own = name in (None, base.head.spec["name"]) and not options
+        spec = base.head.spec if own else {**base.head.spec, "name": name or base.head.spec["name"], "options": options}
+        return build_head(spec, keys.derive(seed, "new head", next(made))).to(device)
+
+    return Inputs(
+        views, clean, subset.train_labels, subset.counts, base.head.to(device), new_head, np.array(row["logit_prior"]), seed, device,
+        open_training, val, val_labels,
+    )
+
+
+def training_inputs(settings: Settings, part: TrainingPart, seed: int) -> Training:
+    """What a method that trains the backbone gets besides: the images, the base model of this seed, the augmentation.
+
+    raises ValueError where the data set holds embeddings, which no backbone has to make
+    """
+    if part.split.image_size is None:
+        raise ValueError(
+            f"this method trains the backbone, and dataset {settings.dataset!r} holds embeddings; leave it out of methods and teachers"
+        )
+    base, _ = read_classifier(artifacts.stage_dir("base", seed))
+    named = {axis: getattr(settings, axis) for axis in ("dataset", "augment")}
+    chosen = {axis: [name, settings.options(AXES[axis], name)] for axis, name in named.items()}
+    origin = {"subset": [part.subset.sha256, part.subset.raw_sha256], "base": checkpoint.digest(base), **chosen}
+    return Training(part.images, part.labels, base.to(part.images.device), augmentation(settings, part), origin)

@@ -1,0 +1,97 @@
+"""Training a head on cached features: the one loop."""
+
+import math
+from dataclasses import dataclass
+from typing import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from lt.retrain.bank import FeatureBank
+from lt.retrain.heads import trainable
+from lt.training.lbfgs import converge
+from lt.training.objective import TrainingError, expert_sum, mean_over_experts
+from lt.training.sgd import SGD
+
+LOG_LINES = 20
+
+
+@dataclass
+class Outcome:
+    """What one training step saw, without graph: features (B, D), target (B,), logits (B, C), losses (B,)."""
+
+    features: torch.Tensor
+    target: torch.Tensor
+    logits: torch.Tensor
+    losses: torch.Tensor
+
+
+def descend(
+    head: nn.Module,
+    step: Callable[[SGD], Outcome],
+    *,
+    steps: int,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+    decay: bool = True,
+    columns: Callable[[], dict[str, float]] = dict,
+) -> list[dict[str, float]]:
+    """Calls step(optimizer) `steps` times; step t of T runs at lr * (1 + cos(pi t / T)) / 2, so that none is wasted on lr 0,
+    or at lr throughout without `decay`.
+
+    Trains those of the head's parameters that require a gradient, in place. A head that keeps running state observes each batch.
+
+    returns the log, about LOG_LINES lines: step, lr, loss and train_accuracy as means since the line before (on what the steps
+    drew, not on the natural frequencies), and what `columns()` gives
+    raises TrainingError where the loss is no longer finite
+    """
+    optimizer = SGD(trainable(head).values(), lr, momentum, weight_decay, nesterov)
+    every = math.ceil(steps / LOG_LINES)
+    log, since = [], []
+    head.train()
+    for number in range(steps):
+        optimizer.lr = rate = lr * (1 + math.cos(math.pi * number / steps)) / 2 if decay else lr
+        outcome = step(optimizer)
+        if hasattr(head, "observe"):
+            head.observe(outcome.features, rate)
+        right = mean_over_experts(outcome.logits).argmax(1) == outcome.target
+        since.append(torch.stack([outcome.losses.mean(), right.to(outcome.losses.dtype).mean()]))
+        if (number + 1) % every == 0 or number + 1 == steps:
+            loss, accuracy = torch.stack(since).mean(0).tolist()
+            if not math.isfinite(loss):
+                raise TrainingError(f"the loss is {loss} by step {number + 1}, at learning rate {rate:g}; lower this method's lr")
+            log.append({"step": number + 1, "lr": rate, "loss": loss, "train_accuracy": accuracy, **columns()})
+            since.clear()
+    head.eval()
+    return log
+
+
+def fit_head(
+    head: nn.Module, loss: nn.Module, bank: FeatureBank, draw: Callable[[], torch.Tensor], generator: torch.Generator,
+    steps: int | None, class_weights: np.ndarray | None = None, **recipe,
+) -> list[dict[str, float]]:
+    """Trains a head with the mean loss over the batches that `draw()` gives as indices (B,); `recipe` as descend takes it.
+
+    steps: None for all views at once until nothing changes (lt.training.lbfgs.converge), of which `recipe` gives weight_decay alone; what
+    `draw` does to the classes, class_weights (C,) then does: the weight of an example of each class, on any scale, None for 1
+    """
+    if steps is None:
+        target = bank.labels.repeat(bank.num_views)
+        return converge(
+            head, lambda features, logits, target: expert_sum(loss, logits, target), bank.rows, target, recipe["weight_decay"],
+            class_weights,
+        )
+
+    def step(optimizer: SGD) -> Outcome:
+        features, target = bank.batch(draw(), generator)
+        logits = head(features)
+        losses = expert_sum(loss, logits, target)
+        optimizer.zero_grad()
+        losses.mean().backward()
+        optimizer.step()
+        return Outcome(features, target, logits.detach(), losses.detach())
+
+    return descend(head, step, steps=steps, **recipe)

@@ -1,0 +1,1 @@
+"""The training of a backbone: engine, objective, schedule, checkpoints, processes."""

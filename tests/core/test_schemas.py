@@ -1,0 +1,124 @@
+"""Files of another shape than is read now: told with the file, the key, what was got, and the command; never a traceback."""
+
+import json
+
+import pytest
+from hypothesis import given
+
+from lt.core import artifacts, schemas
+from lt.core.artifacts import ArtifactError
+from lt.core.subset import read_subset
+from lt.network.classifier import read_classifier, read_rule
+from tests.core.test_any_input import JSON, any_input
+
+NETWORK = {"model": {"name": "resnet8", "options": {}}, "head": {"name": "linear", "options": {}}, "num_classes": 2, "mean": [0.5] * 3, "std": [0.5] * 3}
+HEAD = {"name": "linear", "options": {}, "feature_dim": 64, "num_classes": 2, "num_experts": 1}
+DETAILS = {
+    "row": "crt", "context": {}, "classes": ["a", "b"], "train_counts": [2, 1], "test_counts": [1, 1], "val_size": 0,
+    "mean": {"top1": 0.5, "few": None}, "sd": {}, "seeds": {"0": {"metrics": {"top1": 0.5}}},
+}
+FILES = {
+    "artifacts/base/0/row.json": (schemas.ClassifierRow, {"classifier": NETWORK, "logit_prior": [0.5, 0.5]}, "run: dvc repro base@0"),
+    "artifacts/retrain/crt/1/row.json": (
+        schemas.RuleRow, {"head": HEAD, "balanced_view": False, "logit_prior": [0.5, 0.5]}, "run: dvc repro retrain@crt-1"
+    ),
+    "results/details/crt.json": (schemas.Details, DETAILS, "run: dvc repro (without DVC: python -m stages.evaluate crt)"),
+    "data/own.json": (schemas.IndexFile, {"dataset": "own", "files": [{"path": "a", "size": 1, "sha256": "0"}]}, "run: python -m stages.index own"),
+}
+
+
+def keys_of(content, above=()):
+    for key, value in content.items():
+        yield (*above, key)
+        if isinstance(value, dict) and key in ("classifier", "head", "model"):
+            yield from keys_of(value, (*above, key))
+
+
+def changed(content, keys, value):
+    """A copy with another value at a key; the key left out where the value is ...."""
+    first, *rest = keys
+    if rest:
+        return content | {first: changed(content[first], rest, value)}
+    return {key: old for key, old in content.items() if key != first} | ({} if value is ... else {first: value})
+
+
+CASES = [(name, keys) for name, (_, content, _) in FILES.items() for keys in keys_of(content)]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_the_stages_write_is_read(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kind, content, _ = FILES[name]
+    artifacts.write_json(artifacts.Path(name), content)
+    assert artifacts.read_json(name, kind) == content
+
+
+@pytest.mark.parametrize("value", [..., "other type"])
+@pytest.mark.parametrize("name, keys", CASES, ids=[f"{name}-{'.'.join(keys)}" for name, keys in CASES])
+def test_a_key_that_is_missing_or_of_another_type_is_told(name, keys, value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kind, content, again = FILES[name]
+    artifacts.write_json(artifacts.Path(name), changed(content, keys, {"x": ["y"]} if value != ... else ...))
+    if keys[-1] in ("context", "options") and value != ...:
+        artifacts.read_json(name, kind)  # any mapping
+        return
+    with pytest.raises(ArtifactError) as error:
+        artifacts.read_json(name, kind)
+    told = str(error.value)
+    assert told.startswith(f"{name}: {'.'.join(keys)}") and again in told
+    assert ("got nothing" in told) == (value is ...) or value != ...
+
+
+READERS = {
+    "row.json": lambda path: read_classifier(path.parent),
+    "rule/row.json": lambda path: read_rule(path.parent),
+    "subset.json": lambda path: read_subset(path.parent),
+    "details.json": lambda path: artifacts.read_json(path, schemas.Details),
+}
+
+
+@any_input
+@given(JSON)
+@pytest.mark.parametrize("name", READERS)
+def test_any_json(tmp_path, name, content):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError) as error:
+        READERS[name](path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b"9" * 5000, b"", b"[1]", b"null"])
+def test_bytes_that_are_no_object_are_told(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ArtifactError, match="a.json.*delete it and make it again"):
+        artifacts.read_json(tmp_path / "a.json")
+
+
+def array_file(header):
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"PK\x03\x04 a zip", b"", b"\x93NUMPY", b"\x93NUMPY\x09\x00", b"\x80\x04.", array_file(b"{'descr': '<f4'}\n"), array_file(b"((((\n"),
+        array_file(b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999999,), }\n"),
+        array_file(b"{'descr': '<f4', 'fortran_order': False, 'shape': (9999999999999,), }\n"),
+        array_file(b"{'descr': 'zz', 'fortran_order': False, 'shape': (1,), }\n"),
+        array_file(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }\n"),
+    ],
+)
+@pytest.mark.parametrize("mmap", [False, True])
+def test_bytes_that_are_no_array_are_told(tmp_path, content, mmap):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(ArtifactError, match="a.npy"):
+        artifacts.read_array(tmp_path / "a.npy", (3,), "float", mmap)
+
+
+@pytest.mark.parametrize("text", ["a,b\n1\n", "a\nx\n", "a\n1,2\n", "a\n\x00\n", b"a\n\xff\n"])
+def test_a_log_of_something_else_is_told(tmp_path, text):
+    (tmp_path / "log.csv").write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(ArtifactError, match="log.csv is not a log of numbers"):
+        artifacts.read_log(tmp_path / "log.csv")

@@ -1,0 +1,234 @@
+"""The data set of one's own images: its layout, its test part, every kind of image, and files that are not as they should be."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lt.data.decode import decode
+from lt.data.split import Split
+from lt.datasets import folder
+
+RED, WHITE = [255, 0, 0], [255, 255, 255]
+
+
+def save(path: Path, image: Image.Image | None = None, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image or Image.new("RGB", (8, 8), tuple(RED))).save(path, **options)
+    return path
+
+
+def fill(root: Path, counts: dict[str, int], part: str = "train") -> Path:
+    """A folder data set; every image has its own grey value."""
+    for name, count in counts.items():
+        for i in range(count):
+            save(root / "data/folder" / part / name / f"{i:03d}.png", Image.new("L", (4, 4), 10 * i))
+    return root / "data"
+
+
+# layout
+
+
+def test_folder_carves_a_test_part_out_of_each_class(tmp_path):
+    root = fill(tmp_path, {"dog": 10, "ant": 2, "cat": 5})
+    train, test = folder.open_split(root, "train", image_size=4), folder.open_split(root, "test", image_size=4)
+    assert train.classes == test.classes == ("ant", "cat", "dog")
+    assert np.bincount(train.labels).tolist() == [1, 4, 8] and np.bincount(test.labels).tolist() == [1, 1, 2]
+    names = [f"train/dog/{i:03d}.png" for i in range(10)]
+    taken = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:2]
+    assert {file.relative_to(root / "folder").as_posix() for file in test.images.files[-2:]} == set(taken)
+    assert not set(train.images.files) & set(test.images.files)
+    again = folder.open_split(root, "test", image_size=4)
+    assert again.images.files == test.images.files
+
+
+def test_folder_never_carves_all_of_a_class(tmp_path):
+    root = fill(tmp_path, {"a": 3, "b": 2})
+    train = folder.open_split(root, "train", test_fraction=0.99)
+    assert np.bincount(train.labels).tolist() == [1, 1]
+
+
+def test_folder_takes_a_test_folder_as_it_is(tmp_path):
+    root = fill(tmp_path, {"a": 3, "b": 1})  # a class with one image is fine where nothing is carved
+    fill(tmp_path, {"a": 2, "b": 1}, part="test")
+    train, test = folder.open_split(root, "train"), folder.open_split(root, "test")
+    assert np.bincount(train.labels).tolist() == [3, 1] and np.bincount(test.labels).tolist() == [2, 1]
+    assert len(folder.raw_files(root, "data/folder")) == 7
+
+
+def test_folder_path_may_be_absolute(tmp_path):
+    fill(tmp_path, {"a": 2, "b": 2})
+    train = folder.open_split(Path("data"), "train", path=str(tmp_path / "data/folder"))
+    assert len(train.labels) == 2
+
+
+def test_folder_leaves_out_hidden_files_and_other_kinds(tmp_path):
+    root = fill(tmp_path, {"a": 2, "b": 2})
+    for name in (".DS_Store", "a/.hidden.png", "a/labels.csv", "README.txt"):
+        (root / "folder/train" / name).write_text("")
+    save(root / "folder/train/b/LAST.JPG")
+    assert sorted(folder.raw_files(root, "data/folder")) == [
+        "train/a/000.png", "train/a/001.png", "train/b/000.png", "train/b/001.png", "train/b/LAST.JPG",
+    ]
+
+
+def break_layout(root: Path, how: str) -> None:
+    train = root / "data/folder/train"
+    if how == "no train":
+        train.rename(root / "data/folder/training")
+    elif how == "empty class":
+        (train / "c").mkdir(), (train / "d").mkdir(), (train / "d/notes.txt").write_text("")
+    elif how == "one class":
+        for file in (train / "b").iterdir():
+            file.unlink()
+        (train / "b").rmdir()
+    elif how == "no labels":
+        save(train / "1.png"), save(train / "2.gif")
+    elif how == "one image":
+        fill(root, {"c": 1, "d": 1})
+    elif how == "deep":
+        save(train / "a/more/1.png")
+    elif how == "tiff":
+        save(train / "a/1.tif")
+    elif how == "test has more":
+        fill(root, {"a": 1, "b": 1, "c": 1, "d": 1}, part="test")
+    elif how == "train has more":
+        fill(root, {"a": 1}, part="test")
+    elif how == "linked file":
+        (train / "a/passwd.png").symlink_to("/etc/passwd")
+    elif how == "linked class":
+        (train / "c").symlink_to("/etc")
+    elif how == "linked part":
+        train.rename(root / "elsewhere")
+        train.symlink_to(root / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "how, message",
+    [
+        ("no train", r"train is no folder; expected .*/train/<class>/<image>"),
+        ("empty class", r"2 class folders hold no image[^\n]*\n  .*/train/c\n  .*/train/d$"),
+        ("one class", "got 1 class folder"),
+        ("no labels", r"(?s)2 files or folders.*1\.png: an image without a label.*2\.gif: an image without a label"),
+        ("one image", r"(?s)2 classes of .* have one image.*\n  c\n  d$"),
+        ("deep", "more: a folder; images stand right in their class folder"),
+        ("tiff", r"1\.tif: convert it"),
+        ("test has more", r"(?s)2 classes of .* are in test but not in train.*\n  c\n  d$"),
+        ("train has more", r"(?s)1 classes of .* are in train but not in test.*\n  b$"),
+        ("linked file", r"(?s)links lead out of .*passwd\.png"),
+        ("linked class", r"(?s)links lead out of .*train/c"),
+        ("linked part", r"(?s)links lead out of .*/train"),
+    ],
+)
+def test_folder_refuses_a_wrong_layout(tmp_path, how, message):
+    root = fill(tmp_path, {"a": 2, "b": 2})
+    assert len(folder.open_split(root, "train").labels) == 2
+    break_layout(tmp_path, how)
+    with pytest.raises(ValueError, match=message):
+        folder.open_split(root, "train")
+
+
+def test_folder_follows_links_that_stay_inside(tmp_path):
+    root = fill(tmp_path, {"a": 2, "b": 2})
+    (root / "folder/train/a/z.png").symlink_to(root / "folder/train/b/001.png")
+    assert "train/a/z.png" in folder.raw_files(root, "data/folder")
+
+
+# decoding
+
+
+def half_transparent(mode: str) -> Image.Image:
+    """Left half opaque red (grey 255 in mode LA), right half fully transparent."""
+    image = Image.new("RGBA", (8, 8), (255, 0, 0, 255))
+    image.paste((0, 0, 255, 0), (4, 0, 8, 8))
+    if mode == "P":
+        palette = Image.new("P", (8, 8), 0)
+        palette.putpalette([*RED, 0, 0, 255])
+        palette.paste(1, (4, 0, 8, 8))
+        palette.info["transparency"] = 1
+        return palette
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize(
+    "name, image, left, right",
+    [
+        ("grey.png", Image.new("L", (8, 8), 77), [77] * 3, [77] * 3),
+        ("bilevel.bmp", Image.new("1", (8, 8), 1), WHITE, WHITE),
+        ("grey16.png", Image.fromarray(np.full((8, 8), 0x4DFF, dtype=np.uint16)), [0x4D] * 3, [0x4D] * 3),
+        ("palette.png", half_transparent("P"), RED, WHITE),
+        ("rgba.png", half_transparent("RGBA"), RED, WHITE),
+        ("rgba.webp", half_transparent("RGBA"), RED, WHITE),
+        ("grey_alpha.png", half_transparent("LA"), [76] * 3, WHITE),
+        ("cmyk.jpg", Image.new("CMYK", (8, 8), (0, 255, 255, 0)), RED, RED),
+        ("colour.bmp", Image.new("RGB", (8, 8), (1, 2, 3)), [1, 2, 3], [1, 2, 3]),
+    ],
+)
+def test_every_kind_of_image_becomes_rgb(tmp_path, name, image, left, right):
+    options = {"lossless": True} if name.endswith("webp") else {}
+    pixels = decode(save(tmp_path / name, image, **options), 8)
+    assert pixels.shape == (8, 8, 3) and pixels.dtype == np.uint8
+    for found, expected in ((pixels[4, 1], left), (pixels[4, 6], right)):
+        assert np.abs(found.astype(int) - expected).max() <= 2, (found, expected)
+
+
+def test_exif_orientation_is_honoured(tmp_path):
+    image = Image.new("RGB", (16, 16), "black")
+    image.paste((255, 255, 255), (0, 0, 16, 8))  # stored with white above; orientation 6 turns it by 90 degrees to the right
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = decode(save(tmp_path / "turned.jpg", image, exif=exif, quality=95), 16)
+    assert pixels[:, 12:].min() > 240 and pixels[:, :4].max() < 15
+
+
+def test_long_side_is_cut_evenly_and_short_side_scaled(tmp_path):
+    image = Image.new("RGB", (40, 16), "black")
+    image.paste((255, 255, 255), (12, 0, 28, 16))
+    wide = decode(save(tmp_path / "wide.png", image), 8)
+    assert wide[:, 1:-1].min() == 255 and wide[:, [0, -1]].min() > 200  # the scaling's filter reaches a little beyond the cut
+    assert np.array_equal(wide, wide[:, ::-1])
+    tall = decode(save(tmp_path / "tall.png", image.transpose(Image.Transpose.ROTATE_90)), 8)
+    assert np.array_equal(tall, wide.transpose(1, 0, 2))
+    assert decode(save(tmp_path / "tiny.png", Image.new("RGB", (1, 3), (9, 9, 9))), 8).tolist() == [[[9, 9, 9]] * 8] * 8
+
+
+def test_images_are_read_by_position(tmp_path):
+    root = fill(tmp_path, {"a": 4, "b": 4})
+    fill(tmp_path, {"a": 1, "b": 1}, part="test")
+    train = folder.open_split(root, "train", image_size=4)
+    assert isinstance(train, Split) and train.images.shape == (8, 4, 4, 3)
+    pixels = train.read(np.array([7, 0, 2, 7]))
+    assert pixels.dtype == np.uint8 and pixels[:, 0, 0, 0].tolist() == [30, 0, 20, 30]
+    assert train.read(np.array([], dtype=np.int64)).shape == (0, 4, 4, 3)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "bmp"])
+def test_truncated_images_are_listed_together(tmp_path, ending):
+    root = fill(tmp_path, {"a": 3, "b": 3})
+    noise = Image.fromarray(np.random.RandomState(0).randint(0, 256, (64, 64, 3), dtype=np.uint8))
+    whole = save(root / f"folder/train/a/cut.{ending}", noise)
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    (root / "folder/train/b/empty.png").write_bytes(b"")
+    (root / "folder/train/b/gone.png").symlink_to(root / "folder/train/b/nothing.png")
+    options = {"path": "data/folder", "image_size": 8, "test_fraction": 0.2}
+    with pytest.raises(ValueError) as at_index:
+        folder.prepare(root, **options)
+    names = [f"cut.{ending}: ", "empty.png: ", "gone.png: "]
+    assert "3 images cannot be decoded" in str(at_index.value) and all(name in str(at_index.value) for name in names)
+    with pytest.raises(ValueError) as in_reading:
+        for split in ("train", "test"):
+            part = folder.open_split(root, split, **options)
+            bad = [i for i, file in enumerate(part.images.files) if file.name.split(".")[0] in ("cut", "empty", "gone")]
+            part.read(np.array(bad + [0]))
+    assert f"{len(bad)} images cannot be decoded" in str(in_reading.value)
+
+
+def test_of_many_bad_images_twenty_are_shown(tmp_path):
+    root = fill(tmp_path, {"a": 2, "b": 2})
+    for i in range(25):
+        (root / f"folder/train/a/bad{i:02d}.png").write_bytes(b"no image")
+    with pytest.raises(ValueError) as error:
+        folder.prepare(root, path="data/folder", image_size=8, test_fraction=0.2)
+    assert "25 images" in str(error.value) and str(error.value).count(".png: ") == 20 and "... and 5 more" in str(error.value)
