@@ -9,19 +9,16 @@ import torch
 
 from lt import subsample
 from lt.augments import crop
-from lt.core import counts
 from lt.core.params import Schedule
 from lt.datasets.digits import open_split
 from lt.features import features_of
 from lt.input.streamed import to_device
 from lt.losses import ce
-from lt.mixes import none as no_mix
 from lt.network import classifier
 from lt.network.classifier import Classifier
 from lt.samplers import instance
 from lt.training.engine import Run, train as train_network
 from lt.training.objective import Supervised
-from lt.weightings import none as no_weighting
 
 IMBALANCE = 50.0
 
@@ -51,7 +48,7 @@ def train(epochs: int) -> Trained:
     )
     train_network(Run(
         model, Supervised(ce.make(each)), images, torch.from_numpy(labels), instance.make(labels, each, schedule.batch_size),
-        augment, no_mix.make(each), no_weighting.make(each), schedule, 0, "digits",
+        augment, schedule, 0, "digits",
     ))
     test_images = to_device(test.read(np.arange(len(test.labels))), cpu)
     return Trained(model, augment, images, each, features_of(model, test_images, 512, np.dtype(np.float32)), test.labels)

@@ -15,10 +15,8 @@ from benchmarks.timing import Row, medians, seconds
 from lt.core.params import Schedule
 from lt.core.plugins import load
 from lt.losses import ce
-from lt.mixes import none as no_mix
 from lt.samplers import instance
 from lt.training import checkpoint, engine, objective
-from lt.weightings import none as no_weighting
 
 BATCH = 128
 SAVE_EVERY_S = 60
@@ -68,7 +66,7 @@ def ours(images: torch.Tensor, labels: torch.Tensor, augment: str, where: torch.
     run = engine.Run(
         sizes.resnet32().to(where), objective.Supervised(ce.make(counts).to(where)), images.to(where), labels.to(where),
         instance.make(labels.numpy(), counts, BATCH), load("augments", augment)(32),
-        no_mix.make(counts), no_weighting.make(counts), schedule, 0, "ours",
+        schedule, 0, "ours",
     )
     return lambda: engine.train(run)
 

@@ -18,7 +18,7 @@ from lt.evaluate import metrics
 from lt.evaluate.calibration import TEMPERATURES, fit_temperature
 from lt.evaluate.label_shift import prior_shift, read_prior
 from lt.input.streamed import to_device
-from lt.network.classifier import Classifier, read_classifier, read_rule
+from lt.network.classifier import Classifier, backbone_file, read_classifier, read_rule
 from lt.training.objective import mean_over_experts
 
 VALIDATION_IMAGES = 5000  # plenty for one number
@@ -147,13 +147,10 @@ def read_network(row: str, seed: int) -> Network:
         _require("base", seed, artifacts.stage_dir("base", seed))
         classifier, _ = read_classifier(artifacts.stage_dir("base", seed))
         classifier.head, facts = read_rule(folder)
-        own, cached = folder / "backbone.safetensors", artifacts.stage_dir("features", seed) / "backbone.safetensors"
-        if not own.is_file():
-            _require("features", seed, cached.parent)
-        for path in (own, cached):
-            if path.is_file():
-                artifacts.read_weights(path, classifier.backbone)
-                break
+        if not (folder / "backbone.safetensors").is_file():
+            _require("features", seed, artifacts.stage_dir("features", seed))
+        if file := backbone_file(row, seed):
+            artifacts.read_weights(file, classifier.backbone)
     return Network(classifier, np.asarray(facts["logit_prior"], dtype=np.float64)).eval()
 
 

@@ -9,6 +9,7 @@ from lt.base.frozen import fit_base
 from lt.base.trained import train_base
 from lt.core import artifacts, params
 from lt.core.command import arguments, run
+from lt.core.context import made_of
 from lt.core.subset import read_subset
 from lt.data.dataset import open_dataset
 from lt.input.device import device
@@ -25,11 +26,12 @@ def main() -> None:
     trains = settings.trains_backbone()
     with launch.processes() if trains else nullcontext():
         part = training_part(open_dataset(settings, "train"), read_subset(), device())
+        context = made_of(settings, part.subset)
         test = open_dataset(settings, "test", check="none")
         trained = train_base(settings, part, seed, test) if trains else fit_base(settings, part, seed)
 
     with artifacts.writing(artifacts.stage_dir("base", seed)) as folder:
-        write_classifier(folder, trained.model, specification(settings, part), trained.logit_prior)
+        write_classifier(folder, trained.model, specification(settings, part), trained.logit_prior, context)
         artifacts.write_log(folder / "log.csv", trained.log)
         artifacts.write_array(folder / "test_logits.npy", predict(trained.model, test, part.images.device))
     if trained.state is not None:

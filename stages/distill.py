@@ -9,6 +9,7 @@ import numpy as np
 
 from lt.core import artifacts, params
 from lt.core.command import arguments, run
+from lt.core.context import of_base
 from lt.core.subset import read_subset
 from lt.data.dataset import open_dataset
 from lt.distill.xerm import read_teacher, train_student
@@ -27,9 +28,10 @@ def main() -> None:
     args = arguments(__doc__, "teacher")
     settings = params.load()
     settings.expect("teachers", args.teacher)
+    context = of_base(settings, args.seed, ("dataset", "model", "head", "loss", "augment"))
     trained, spec, logits = (of_network if settings.trains_backbone() else of_head)(settings, args)
     with artifacts.writing(artifacts.stage_dir("distill", args.teacher, args.seed)) as folder:
-        write_classifier(folder, trained.model, spec, trained.logit_prior)
+        write_classifier(folder, trained.model, spec, trained.logit_prior, context)
         artifacts.write_log(folder / "log.csv", trained.log)
         artifacts.write_array(folder / "test_logits.npy", logits)
     if trained.state is not None:

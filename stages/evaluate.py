@@ -16,7 +16,7 @@ from lt.core.command import run
 from lt.core.plugins import unknown
 from lt.core.schemas import Row
 from lt.core.subset import Subset, read_subset
-from lt.evaluate.headline import context_of, headline
+from lt.evaluate.headline import headline
 from lt.evaluate.label_shift import read_prior, under_prior
 from lt.evaluate.row import evaluate, oracle, over_seeds, rounded
 
@@ -36,7 +36,7 @@ def main() -> None:
             f"or take these seeds out of params.yaml"
         )
     subset = read_subset()
-    inputs = {seed: read_row(args.row, seed, len(subset.counts)) for seed in settings.seeds}
+    inputs = {seed: read_logits(args.row, seed, len(subset.counts)) for seed in settings.seeds}
     if args.prior:
         print_under_prior(args.row, inputs, subset, read_prior(args.prior, subset.classes))
         return
@@ -51,7 +51,7 @@ def main() -> None:
     mean, sd = over_seeds([result["metrics"] for result in seeds.values()])
     details = {
         "row": args.row,
-        "context": context_of(settings, subset),
+        "context": read_context(args.row, settings.seeds, subset),
         "classes": list(subset.classes),
         "train_counts": subset.counts.tolist(),
         "test_counts": np.bincount(subset.test_labels, minlength=len(subset.counts)).tolist(),
@@ -65,7 +65,20 @@ def main() -> None:
         artifacts.write_json(folder / "methods" / f"{args.row}.json", rounded(headline(details)))
 
 
-def read_row(row: str, seed: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def read_context(row: str, seeds: list[int], subset: Subset) -> dict[str, str]:
+    """What the row was made of, and the seeds; ArtifactError where that differs between seeds, or from the subset in artifacts/."""
+    contexts = {seed: artifacts.read_json(artifacts.row_dir(row, seed) / "row.json", Row)["context"] for seed in seeds}
+    first = contexts[seeds[0]]
+    for seed, context in contexts.items():
+        expected = first | {"subset": subset.sha256[:12], "data": subset.raw_sha256[:12]}
+        differing = [f"{key} {context[key]}, expected {expected[key]}" for key in expected if context[key] != expected[key]]
+        if differing:
+            folder = artifacts.row_dir(row, seed)
+            raise artifacts.ArtifactError(f"{folder} was made with {'; '.join(differing)}; make row {row} anew: dvc repro")
+    return first | {"seeds": " ".join(map(str, seeds))}
+
+
+def read_logits(row: str, seed: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Test logits (N, C) or (N, E, C), memory-mapped, and the prior (C,) that they embody."""
     folder = artifacts.row_dir(row, seed)
     logits = artifacts.read_array(folder / "test_logits.npy", dtype="float", mmap=True)

@@ -7,10 +7,10 @@ from lt.core import artifacts, params
 from lt.core.command import arguments, run
 from lt.core.schemas import Details
 from lt.core.subset import read_subset
-from lt.evaluate.headline import context_of, headline
+from lt.evaluate.headline import headline
 from lt.evaluate.row import rounded
 from lt.report import plots
-from lt.report.table import check_same, markdown, mend
+from lt.report.table import check_same, context_of, markdown, mend
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ python -m stages.retrain balms --seed 0
 
 from lt.core import artifacts, params
 from lt.core.command import arguments, run
+from lt.core.context import of_base
 from lt.core.plugins import load
 from lt.core.subset import read_subset
 from lt.data.dataset import open_dataset
@@ -20,6 +21,7 @@ def main() -> None:
     args = arguments(__doc__, "method")
     settings = params.load()
     settings.expect("methods", args.method)
+    context = of_base(settings, args.seed, ("dataset", "augment"))
     subset = read_subset()
 
     def open_training():
@@ -36,7 +38,7 @@ def main() -> None:
         model = Classifier(result.backbone, rule, subset.mean, subset.std).to(inputs.device)
         logits = predict(model, open_dataset(settings, "test", check="none"), inputs.device)
     with artifacts.writing(artifacts.stage_dir("retrain", args.method, args.seed)) as folder:
-        write_rule(folder, rule, result.logit_prior, result.backbone)
+        write_rule(folder, rule, result.logit_prior, result.backbone, context)
         artifacts.write_log(folder / "log.csv", result.log)
         for name, array in result.arrays.items():
             artifacts.write_array(folder / f"{name}.npy", array)

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import copy_project
 
 pytestmark = pytest.mark.pipeline
+EVALUATIONS = {"evaluate_base", "evaluate_xerm@pc", "evaluate@crt", "evaluate@pc", "evaluate@balms"}
 
 
 def executed(done) -> set[str]:
@@ -45,7 +46,7 @@ def experiment(project, *arguments, ok=True):
 
 
 def test_one_command_builds_the_whole_table(built):
-    everything = {"check", "code", "subsample", "base@0", "features@0", "distill@pc-0", "evaluate_base", "evaluate_xerm@pc", "report"}
+    everything = {"check", "subsample", "base@0", "features@0", "distill@pc-0", "evaluate_base", "evaluate_xerm@pc", "report"}
     everything |= {f"{stage}@{method}{end}" for method in ("crt", "pc", "balms") for stage, end in (("retrain", "-0"), ("evaluate", ""))}
     assert executed(built.first) == everything
     table = (built.folder / "results/table.md").read_text()
@@ -117,11 +118,21 @@ def test_editing_or_adding_code_that_is_not_selected_re_runs_nothing(restored):
     assert executed(restored.dvc("repro")) == set()
 
 
-def test_editing_shared_code_re_runs_the_stages_that_import_it(restored):
-    path = restored.folder / "lt/evaluate/comparison.py"
+@pytest.mark.parametrize(
+    "edited, stages",
+    [
+        ("lt/page/plot.py", set()),
+        ("lt/predict.py", set()),
+        ("lt/report/table.py", {"report"}),
+        ("lt/evaluate/comparison.py", EVALUATIONS | {"report"}),
+        ("lt/retrain/adam.py", {"retrain@crt-0", "retrain@pc-0", "retrain@balms-0"}),
+        ("lt/training/schedule.py", {"base@0", "retrain@crt-0", "retrain@pc-0", "retrain@balms-0", "distill@pc-0"}),
+    ],
+)
+def test_an_edit_in_a_room_re_runs_what_uses_the_room(restored, edited, stages):
+    path = restored.folder / edited
     path.write_text(path.read_text() + "\n# edited\n")
-    ran = executed(restored.dvc("repro"))
-    assert ran == {"code", "evaluate_base", "evaluate_xerm@pc", "evaluate@crt", "evaluate@pc", "evaluate@balms", "report"}
+    assert executed(restored.dvc("repro")) == stages
 
 
 def test_editing_a_method_re_runs_it_and_stops_where_nothing_changed(restored):

@@ -13,7 +13,7 @@ from lt.input.part import TrainingPart
 from lt.network import classifier
 from lt.training.lbfgs import converge
 from lt.training.objective import expert_sum
-from lt.training.setup import Trained, plugin, specification
+from lt.training.setup import Trained, specification
 
 
 def fit_base(settings: Settings, part: TrainingPart, seed: int) -> Trained:
@@ -29,7 +29,7 @@ def fit_base(settings: Settings, part: TrainingPart, seed: int) -> Trained:
     where = part.images.device
     model = classifier.build(specification(settings, part), seed).to(where).eval()
     model.requires_grad_(False)
-    loss = plugin(settings, "losses", settings.loss, part.subset.counts).to(where)
+    loss = settings.plugin("loss", part.subset.counts).to(where)
     raw = features_of(model, part.images, settings.train.batch_size, np.dtype(np.float32))
     if not np.isfinite(raw).all():
         raise ValueError(f"models.{settings.model}: got features that are NaN or infinite; are its weights those of this network?")

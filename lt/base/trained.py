@@ -11,7 +11,7 @@ from lt.input.part import TrainingPart
 from lt.network import classifier
 from lt.training import checkpoint, engine, objective
 from lt.training.development import development_split
-from lt.training.setup import Trained, augmentation, plugin, specification, state_parts, tester
+from lt.training.setup import Trained, specification, state_parts, tester
 
 
 def train_base(settings: Settings, part: TrainingPart, seed: int, test: Split | None = None) -> Trained:
@@ -22,12 +22,12 @@ def train_base(settings: Settings, part: TrainingPart, seed: int, test: Split | 
     part, (dev_images, dev_labels) = development_split(part, *asked, seed) if asked else (part, (None, None))
     class_counts = part.subset.counts
     model = classifier.build(specification(settings, part), seed).to(where)
-    loss = plugin(settings, "losses", settings.loss, class_counts).to(where)
-    sampler = plugin(settings, "samplers", settings.sampler, part.subset.train_labels, class_counts, settings.train.batch_size)
-    weighting, mix = make_weighting(settings, class_counts, where), plugin(settings, "mixes", settings.mix, class_counts)
+    loss = settings.plugin("loss", class_counts).to(where)
+    sampler = settings.plugin("sampler", part.subset.train_labels, class_counts, settings.train.batch_size)
+    weighting, mix = make_weighting(settings, class_counts, where), settings.plugin("mix", class_counts)
     run = engine.Run(
-        model, objective.Supervised(loss), part.images, part.labels, sampler, augmentation(settings, part),
-        mix, weighting, settings.train, seed, f"base, seed {seed}",
+        model, objective.Supervised(loss), part.images, part.labels, sampler, settings.plugin("augment", part.split.image_size),
+        settings.train, seed, f"base, seed {seed}", mix, weighting,
         dev_images=dev_images, dev_labels=dev_labels, test=tester(settings.train, test, where), state=state,
     )
     log = engine.train(run)
@@ -38,7 +38,7 @@ def train_base(settings: Settings, part: TrainingPart, seed: int, test: Split | 
 
 def make_weighting(settings: Settings, class_counts: np.ndarray, where: torch.device):
     """The weighting that params.yaml names; ValueError where it would never act, or does not go with the mix."""
-    weighting, name = plugin(settings, "weightings", settings.weighting, class_counts), settings.weighting
+    weighting, name = settings.plugin("weighting", class_counts), settings.weighting
     start = getattr(weighting, "start_epoch", 0)
     if start >= settings.train.epochs:
         expected = f"less than train.epochs ({settings.train.epochs}), or it never acts"

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any, Callable, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lt.core import batch_statistics
 from lt.core.files import read_regular
-from lt.core.options import LARGEST, Count, Fraction, Index, NonNegative, OpenFraction, Positive, Seed, options_of
-from lt.core.plugins import FUNCTIONS, names, path_of, unknown
+from lt.core.options import LARGEST, Count, Fraction, Index, NonNegative, Positive, Seed, options_of
+from lt.core.plugins import FUNCTIONS, load as load_plugin, names, path_of, unknown
 
 PATH = Path("params.yaml")
 # Values in a YAML file.
@@ -147,6 +147,11 @@ class Settings(Block):
         blocks = getattr(self, kind)
         if name not in blocks:
             raise ParamsError(f"{kind}: {unknown(name, list(blocks), f'a block of {kind} in {PATH}')}")
+
+    def plugin(self, axis: str, *arguments) -> Any:
+        """What the plug-in that params.yaml names on an axis makes of `arguments` and its options."""
+        kind, name = AXES[axis], getattr(self, axis)
+        return load_plugin(kind, name)(*arguments, **self.options(kind, name))
 
     def rows(self) -> list[str]:
         """Rows of the table: base, every method, and xerm_<teacher> for every teacher."""

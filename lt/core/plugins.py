@@ -3,7 +3,10 @@
 import difflib
 import importlib
 from pathlib import Path
-from typing import Callable
+from types import ModuleType
+from typing import Any, Callable
+
+from lt.core.options import options_of
 
 FUNCTIONS = {
     "datasets": "open_split",
@@ -16,7 +19,7 @@ FUNCTIONS = {
     "samplers": "make",
     "methods": "fit",
 }
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent.parent
 
 
 def names(kind: str) -> list[str]:
@@ -31,10 +34,20 @@ def path_of(kind: str, name: str) -> Path:
     return FOLDER / kind / f"{name}.py"
 
 
+def module_of(kind: str, name: str) -> ModuleType:
+    """The module of a plug-in; ValueError as path_of."""
+    path_of(kind, name)
+    return importlib.import_module(f"lt.{kind}.{name}")
+
+
 def load(kind: str, name: str) -> Callable:
     """The one function of a plug-in, such as `make` of lt/losses/<name>.py."""
-    path_of(kind, name)
-    return getattr(importlib.import_module(f"lt.{kind}.{name}"), FUNCTIONS[kind])
+    return getattr(module_of(kind, name), FUNCTIONS[kind])
+
+
+def with_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a plug-in, those not given at their defaults; the plug-in is not imported."""
+    return {option: default for option, (_, default) in options_of(path_of(kind, name), FUNCTIONS[kind]).items()} | options
 
 
 def unknown(name: object, valid: list[str], what: str) -> str:

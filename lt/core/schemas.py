@@ -31,10 +31,27 @@ class Head(Plugin):
     num_experts: Count
 
 
+class Context(BaseModel):
+    """What a row was made of, see lt/core/context.py."""
+
+    dataset: str
+    model: str
+    head: str
+    loss: str
+    mix: str
+    weighting: str
+    sampler: str
+    augment: str
+    imbalance: str
+    subset: str
+    data: str
+
+
 class Row(BaseModel):
     """row.json of any row of the table."""
 
     logit_prior: Prior
+    context: Context
 
 
 class ClassifierRow(Row):

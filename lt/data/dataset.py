@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from lt.core.params import Settings
-from lt.data.index import _all_options, _module, data_root, fingerprint, verify
+from lt.core.plugins import module_of, with_defaults
+from lt.data.index import data_root, fingerprint, verify
 from lt.data.split import Split
 
 
@@ -16,10 +17,10 @@ def open_dataset(settings: Settings, split: str, check: Literal["full", "quick",
     raises RawDataError where there is no index or the files differ from it, ValueError where the data set refuses its files
     """
     name = settings.dataset
-    options = _all_options(name, settings.options("datasets", name))
+    options = with_defaults("datasets", name, settings.options("datasets", name))
     if check != "none":
         verify(name, data_root(), options, full=check == "full")
-    part = _module(name).open_split(data_root(), split, **options)
+    part = module_of("datasets", name).open_split(data_root(), split, **options)
     if getattr(part.images, "packed", False):
         from lt.data.packed import PackedImages
 
@@ -30,5 +31,5 @@ def open_dataset(settings: Settings, split: str, check: Literal["full", "quick",
 
 def parts(name: str, options: dict[str, Any]) -> tuple[str, ...]:
     """The parts of a data set: train, test and, where it has one of its own, val."""
-    module = _module(name)
-    return module.parts(**_all_options(name, options)) if hasattr(module, "parts") else ("train", "test")
+    module = module_of("datasets", name)
+    return module.parts(**with_defaults("datasets", name, options)) if hasattr(module, "parts") else ("train", "test")

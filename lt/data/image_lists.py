@@ -1,6 +1,5 @@
 """Data sets given as text lists, one line "relative/path label" per image: how lists are read, checked and opened."""
 
-import os
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,17 +1,14 @@
 """The tracked index of a data set's raw files, data/<name>.json: how it is made, and how data that differ from it are refused."""
 
-import importlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from lt.core import artifacts
 from lt.core.files import sha256
-from lt.core.options import options_of
-from lt.core.plugins import FUNCTIONS, path_of
+from lt.core.plugins import module_of, with_defaults
 from lt.core.schemas import IndexFile
 
 FOLDER = Path("data")
@@ -45,8 +42,8 @@ def make(name: str, root: Path, options: dict[str, Any]) -> dict:
     returns {"dataset", "files": [{"path", "sha256", "size" in bytes}], "images": what list_images gave}, files sorted by path
     raises ValueError where the download fails, or listing all images that cannot be decoded, or are missing
     """
-    options = _all_options(name, options)
-    module = _module(name)
+    options = with_defaults("datasets", name, options)
+    module = module_of("datasets", name)
     if hasattr(module, "prepare"):
         module.prepare(root, **options)
     files = sorted(module.raw_files(root, **options).items())
@@ -93,7 +90,7 @@ def verify(name: str, root: Path, options: dict[str, Any], full: bool = True) ->
     full: compare every file's sha256; otherwise only if all files together are below a GiB, and names and sizes above that;
     of images in a compact index, all sizes and the contents of one in a thousand, otherwise that one's size
     """
-    indexed, module, options = read(name), _module(name), _all_options(name, options)
+    indexed, module, options = read(name), module_of("datasets", name), with_defaults("datasets", name, options)
     files = module.raw_files(root, **options)
     sizes = {path: file.stat().st_size for path, file in files.items() if file.is_file()}
     differences = [f"missing: {path}" for path in sorted(indexed.keys() - sizes.keys())]
@@ -116,14 +113,3 @@ def verify(name: str, root: Path, options: dict[str, Any], full: bool = True) ->
             + "\nRestore the files; or, to take them as they are now, and to download what can be downloaded: "
             f"python -m stages.index {name}"
         )
-
-
-def _all_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The options given, and the defaults of the others."""
-    typed = options_of(path_of("datasets", name), FUNCTIONS["datasets"])
-    return {option: default for option, (_, default) in typed.items()} | given
-
-
-def _module(name: str) -> ModuleType:
-    path_of("datasets", name)
-    return importlib.import_module(f"lt.datasets.{name}")

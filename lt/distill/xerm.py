@@ -16,14 +16,12 @@ from lt.core.counts import log_prior, prior, thirds
 from lt.core.params import Settings, Teacher
 from lt.data.split import Split
 from lt.input.part import TrainingPart
-from lt.mixes import none as no_mix
 from lt.network import classifier
-from lt.network.classifier import Classifier, DecisionRule, read_classifier, read_rule
+from lt.network.classifier import Classifier, DecisionRule, backbone_file, read_classifier, read_rule
 from lt.samplers import instance
 from lt.training import checkpoint, distributed, engine, objective
 from lt.training.contracts import Mixed
-from lt.training.setup import Trained, augmentation, plugin, specification, state_parts, tester
-from lt.weightings import none as no_weighting
+from lt.training.setup import Trained, specification, state_parts, tester
 
 
 def balanced_weight(imbalanced: torch.Tensor, balanced: torch.Tensor, target: torch.Tensor, gamma: float, eps: float) -> torch.Tensor:
@@ -86,7 +84,7 @@ class Xerm(objective.Objective):
         self.weight_sum += added[0]
         self.weight_count += added[1]
         share = mixture(options.weights, weight)
-        loss = self.student_loss or _cross_entropy
+        loss = self.student_loss or objective.cross_entropy
         if logits.ndim == 2:
             logits, balanced = logits[:, None], balanced[:, None]
         truth = objective.expert_sum(loss, logits, target)
@@ -97,10 +95,6 @@ class Xerm(objective.Objective):
         """Mean w_bal of the examples of head, mid and tail classes in the epoch."""
         means = (self.weight_sum / self.weight_count.clamp(min=1)).tolist()
         return dict(zip(("w_bal_head", "w_bal_mid", "w_bal_tail"), means))
-
-
-def _cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(logits, target, reduction="none")
 
 
 class TwoViews(nn.Module):
@@ -129,13 +123,11 @@ class TwoViews(nn.Module):
 def read_teacher(name: str, seed: int, part: TrainingPart) -> TwoViews:
     """The teacher of one seed: the base model's artifact and the row `name` of methods, on the training part's device."""
     base, base_row = read_classifier(artifacts.stage_dir("base", seed))
-    folder = artifacts.stage_dir("retrain", name, seed)
-    rule, row = read_rule(folder)
+    rule, row = read_rule(artifacts.stage_dir("retrain", name, seed))
     backbone = None
-    for own in (folder / "backbone.safetensors", artifacts.stage_dir("features", seed) / "backbone.safetensors"):
-        if backbone is None and own.is_file():
-            backbone = copy.deepcopy(base.backbone)
-            artifacts.read_weights(own, backbone)
+    if file := backbone_file(name, seed):
+        backbone = copy.deepcopy(base.backbone)
+        artifacts.read_weights(file, backbone)
     views = TwoViews(base, np.array(base_row["logit_prior"]), rule, np.array(row["logit_prior"]), backbone, part.subset.counts)
     return views.to(part.images.device)
 
@@ -151,15 +143,14 @@ def train_student(
         student.load_state_dict(teacher.base.state_dict())
     else:
         student = classifier.build(spec, seed).to(where)
-    loss = plugin(settings, "losses", settings.loss, class_counts).to(where) if options.student_loss == "base" else None
+    loss = settings.plugin("loss", class_counts).to(where) if options.student_loss == "base" else None
     state = checkpoint.State(f"distill-{name}-{seed}", state_parts(
         settings, part, seed, settings.distill, ("dataset", "model", "head", "loss", "augment")
     ) | {"options": options.model_dump(), "teacher": checkpoint.digest(teacher)})
     run = engine.Run(
         student, Xerm(teacher, options, loss, class_counts).to(where), part.images, part.labels,
-        instance.make(part.subset.train_labels, class_counts, settings.distill.batch_size), augmentation(settings, part),
-        no_mix.make(class_counts), no_weighting.make(class_counts),
-        settings.distill, seed, f"xERM, teacher {name}, seed {seed}", test=tester(settings.distill, test, where), state=state,
+        instance.make(part.subset.train_labels, class_counts, settings.distill.batch_size),
+        settings.plugin("augment", part.split.image_size), settings.distill, seed, f"xERM, teacher {name}, seed {seed}", test=tester(settings.distill, test, where), state=state,
     )
     embodied = prior(class_counts) if options.weights == "restart" else teacher.rule_prior
     return Trained(student, engine.train(run), embodied, state)

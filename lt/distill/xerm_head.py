@@ -15,7 +15,7 @@ from lt.network.classifier import Classifier, DecisionRule, read_classifier, rea
 from lt.retrain.contracts import Inputs
 from lt.training.contracts import Mixed
 from lt.training.lbfgs import converge
-from lt.training.setup import Trained, plugin
+from lt.training.setup import Trained
 
 
 def fit_student(settings: Settings, inputs: Inputs, name: str) -> Trained:
@@ -33,7 +33,7 @@ def fit_student(settings: Settings, inputs: Inputs, name: str) -> Trained:
     options, counts = settings.teachers[name], inputs.counts
     (base, base_row), (rule, rule_row) = read_classifier(base_folder), read_rule(folder)
     teacher = on_features(base, rule, base_row, rule_row, counts).to(inputs.device)
-    loss = plugin(settings, "losses", settings.loss, counts).to(inputs.device) if options.student_loss == "base" else None
+    loss = settings.plugin("loss", counts).to(inputs.device) if options.student_loss == "base" else None
     objective = Xerm(teacher, options, loss, counts).to(inputs.device)
     head = copy.deepcopy(inputs.head) if options.student == "warm" else inputs.new_head()
 

@@ -1,9 +1,6 @@
-"""What of a row is shown, and what a row was made of."""
+"""What of a row is shown."""
 
 from typing import Any
-
-from lt.core.params import AXES, Settings
-from lt.core.subset import Subset
 
 # What a row of the table shows; the details of a row hold more.
 HEADLINE = ("top1", "balanced", "many", "medium", "few", "head", "mid", "tail", "nll", "ece")
@@ -11,22 +8,6 @@ HEADLINE = ("top1", "balanced", "many", "medium", "few", "head", "mid", "tail", 
 ORACLE = ("oracle_top1", "oracle_balanced")
 # Shown in percent; the others as they are, with three decimals.
 PERCENT = (*(name for name in HEADLINE if name != "nll"), *ORACLE)
-
-
-def context_of(settings: Settings, subset: Subset) -> dict[str, str]:
-    """What must be equal for rows to stand in one table: the axes, imbalance and its profile, the seeds, hashes.
-
-    subset: of the training positions    data: of the raw files    (the first 12 digits of a sha256)
-    """
-    # Data that are taken as they are have an imbalance of their own, whatever params.yaml says.
-    imbalance = subset.imbalance if settings.subset.profile == "none" else settings.imbalance
-    return {
-        **{axis: getattr(settings, axis) for axis in AXES},
-        "imbalance": f"{imbalance:g} ({settings.subset.profile})",
-        "seeds": " ".join(map(str, settings.seeds)),
-        "subset": subset.sha256[:12],
-        "data": subset.raw_sha256[:12],
-    }
 
 
 def headline(details: dict[str, Any]) -> dict[str, Any]:

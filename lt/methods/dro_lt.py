@@ -13,7 +13,6 @@ from lt.core.params import Schedule
 from lt.features import features_of, fill_views
 from lt.input import augmented
 from lt.losses import ce
-from lt.mixes import none as no_mix
 from lt.network.classifier import Classifier
 from lt.retrain.bank import FeatureBank
 from lt.retrain.contracts import Inputs, Retrained, Training
@@ -24,7 +23,6 @@ from lt.retrain.robust_loss import RobustObjective, Robustness, over_layers
 from lt.samplers import class_aware
 from lt.training import engine, launch
 from lt.training.checkpoint import State
-from lt.weightings import none as no_weighting
 
 STATISTICS = None  # its own backbone
 IMAGES_AT_ONCE = 512
@@ -125,7 +123,6 @@ def train_backbone(
     state = State(f"dro_lt-{inputs.seed}", training.origin | facts)
     run = engine.Run(
         model, objective, training.images, training.labels, sampler, training.augment,
-        no_mix.make(inputs.counts), no_weighting.make(inputs.counts),
         schedule, keys.derive(inputs.seed, "dro_lt"), f"DRO-LT, seed {inputs.seed}", state=state,
     )
     return objective, engine.train(run), state

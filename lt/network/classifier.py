@@ -139,9 +139,12 @@ def build_head(spec: dict[str, Any], seed: int) -> nn.Module:
     return head
 
 
-def write_classifier(folder: Path, classifier: Classifier, spec: dict[str, Any], logit_prior: np.ndarray) -> None:
-    """Writes row.json and weights.safetensors."""
-    artifacts.write_json(folder / "row.json", {"classifier": spec, "logit_prior": np.asarray(logit_prior).tolist()})
+def write_classifier(
+    folder: Path, classifier: Classifier, spec: dict[str, Any], logit_prior: np.ndarray, context: dict[str, str]
+) -> None:
+    """Writes row.json and weights.safetensors; context: what the row was made of, see lt.core.context."""
+    row = {"classifier": spec, "logit_prior": np.asarray(logit_prior).tolist(), "context": context}
+    artifacts.write_json(folder / "row.json", row)
     artifacts.write_weights(folder / "weights.safetensors", classifier)
 
 
@@ -153,13 +156,22 @@ def read_classifier(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     return classifier.eval(), row
 
 
-def write_rule(folder: Path, rule: DecisionRule, logit_prior: np.ndarray, backbone: nn.Module | None) -> None:
-    """Writes row.json, weights.safetensors and, where the method trained one, backbone.safetensors."""
+def write_rule(
+    folder: Path, rule: DecisionRule, logit_prior: np.ndarray, backbone: nn.Module | None, context: dict[str, str]
+) -> None:
+    """Writes row.json, weights.safetensors and, where the method trained one, backbone.safetensors; context as above."""
     row = {"head": rule.head.spec, "balanced_view": rule.balanced_view, "logit_prior": np.asarray(logit_prior).tolist()}
-    artifacts.write_json(folder / "row.json", row)
+    artifacts.write_json(folder / "row.json", row | {"context": context})
     artifacts.write_weights(folder / "weights.safetensors", rule)
     if backbone is not None:
         artifacts.write_weights(folder / "backbone.safetensors", backbone)
+
+
+def backbone_file(method: str, seed: int) -> Path | None:
+    """Weights of the backbone that a method's rule reads: its own where it trained one, else that of the cached features where
+    their batch-norm statistics were taken anew; None where it is the base model's."""
+    folders = artifacts.stage_dir("retrain", method, seed), artifacts.stage_dir("features", seed)
+    return next((file for folder in folders if (file := folder / "backbone.safetensors").is_file()), None)
 
 
 def read_rule(folder: Path) -> tuple[DecisionRule, dict[str, Any]]:

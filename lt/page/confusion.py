@@ -1,13 +1,13 @@
 """The section on confusions: which classes are taken for which, by base and by the reported row, with test images."""
 
 import base64
-import struct
-import zlib
 from dataclasses import dataclass
 from html import escape
+from io import BytesIO
 from itertools import zip_longest
 
 import numpy as np
+from PIL import Image
 
 from lt.core import artifacts
 from lt.data.dataset import open_dataset
@@ -120,15 +120,9 @@ def data_uri(image: np.ndarray) -> str:
     height, width = image.shape[0] // factor, image.shape[1] // factor
     blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
     pixels = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
-    # Each line of pixels starts with its filter: 0, none.
-    lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1).tobytes()
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines, 9)) + chunk(b"IEND", b"")
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    png = BytesIO()
+    Image.fromarray(pixels).save(png, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
 
 
 def matrix_classes(counts: np.ndarray, lists: list[list[tuple[int, int]]]) -> list[int]:

@@ -9,6 +9,7 @@ from lt.page.parts import figure, grid
 from lt.page.plot import Mark, dot_list, linear
 from lt.page.sources import Sources
 from lt.published.recipes import Numbers, Recipe, followed
+from lt.report.words import number
 
 LOWER_IS_BETTER = ("nll", "ece")
 TITLES = {"top1": "top-1", "nll": "NLL", "ece": "ECE"}
@@ -52,7 +53,7 @@ def silhouette(sources: Sources) -> str:
 def finding(sources: Sources) -> str:
     """Which row leads in balanced accuracy on this test set, how far from base, and whether that is noise."""
     best = max(sources.rows, key=lambda row: sources.rows[row]["mean"]["balanced"])
-    text = f"Highest balanced accuracy: <b>{escape(best)}</b>, {_number('balanced', sources.rows[best])} %"
+    text = f"Highest balanced accuracy: <b>{escape(best)}</b>, {number('balanced', sources.rows[best])} %"
     found = _from_base(sources, best)
     if found:
         text += f", {100 * (found.second - found.first):.1f} points above base ({escape(found.verdict())})"
@@ -74,7 +75,7 @@ def leaderboard(sources: Sources) -> str:
         seeds = content["seeds"].values()
         points = tuple(seed["metrics"]["balanced"] for seed in seeds) if len(seeds) > 1 else ()
         ends = (None, None) if sd is None else (mean - sd, mean + sd)
-        marks.append(Mark(sources.css[row], row, mean, _number("balanced", content), *ends, points))
+        marks.append(Mark(sources.css[row], row, mean, number("balanced", content), *ends, points))
         values += [mean, *points, *(end for end in ends if end is not None)]
     axis = linear(values, "balanced accuracy, %", percent=True, within=(0, 1))
     many = len(sources.settings.seeds) > 1
@@ -146,12 +147,4 @@ def _cell(name: str, content: dict, best: float | None, published: list[Numbers]
     bar = "" if name in LOWER_IS_BETTER else f' style="--share:{100 * mean:.1f}%"'
     values = [f"{100 * numbers[name]:.1f}" for numbers in published if name in numbers]
     below = f"<div><small>published {' and '.join(values)}</small></div>" if values else ""
-    return f'<td{data}{" class=best" if mean == best else ""}{bar}>{_number(name, content, "<small>", "</small>")}{below}</td>'
-
-
-def _number(name: str, content: dict, before: str = "", after: str = "") -> str:
-    """Mean ± sd, in percent where the metric is a fraction; `before` and `after` go around the sd."""
-    scale, digits = (100, 1) if name in PERCENT else (1, 3)
-    mean, sd = content["mean"][name], content["sd"][name]
-    text = f"{scale * mean:.{digits}f}"
-    return text if sd is None else f"{text}{before} ± {scale * sd:.{digits}f}{after}"
+    return f'<td{data}{" class=best" if mean == best else ""}{bar}>{number(name, content, "<small>", "</small>")}{below}</td>'

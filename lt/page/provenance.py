@@ -10,6 +10,7 @@ from pathlib import Path
 from lt.core.params import AXES, PATH
 from lt.page.parts import plain_table
 from lt.page.sources import Sources
+from lt.report.words import in_words
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors", "pydantic", "dvc")
 
@@ -93,14 +94,3 @@ def _file_sha(path: Path) -> str:
     if not path.is_file():
         return "none: the stages were run without DVC"
     return f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
-
-
-def in_words(seconds: float) -> str:
-    """Time for reading: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -14,8 +14,7 @@ from lt.core.command import COST
 from lt.core.params import Settings
 from lt.core.schemas import Details
 from lt.core.subset import Subset, read_subset
-from lt.evaluate.headline import context_of
-from lt.report.table import TableError, check_same
+from lt.report.table import TableError, check_same, context_of
 
 HUES = 8  # colours in the style sheet
 

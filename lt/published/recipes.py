@@ -10,9 +10,8 @@ from typing import Annotated, Any, Iterator
 
 from pydantic import BeforeValidator, ValidationError
 
-from lt.core.options import options_of
 from lt.core.params import Block, read_yaml
-from lt.core.plugins import path_of, unknown
+from lt.core.plugins import unknown, with_defaults
 
 FOLDER = Path("recipes")
 ROW_BLOCKS = ("methods", "teachers")
@@ -125,7 +124,7 @@ def followed(content: dict[str, Any], folder: Path = FOLDER) -> Recipe | None:
 
     What a recipe leaves open, such as seeds, precision and compilation, may be anything; so may the reported row.
     """
-    methods = {name: with_defaults(name, options or {}) for name, options in content["methods"].items()}
+    methods = {name: with_defaults("methods", name, options or {}) for name, options in content["methods"].items()}
     content = content | {"methods": methods}
     for recipe in read_all(folder).values():
         try:
@@ -159,17 +158,12 @@ def _apply(name: str, content: dict, key: str, value: Any) -> None:
             raise RecipeError(f"recipe {name}, {key}: {unknown(part, valid, what)}")
         place = place[part] if depth < len(blocks) else place
     if key == "methods":
-        place[last] = {method: with_defaults(method, options or {}) for method, options in value.items()}
+        place[last] = {method: with_defaults("methods", method, options or {}) for method, options in value.items()}
     elif key in ROW_BLOCKS or not isinstance(value, dict):
         place[last] = copy.deepcopy(value)
     else:
         for inner, inner_value in value.items():
             _apply(name, content, f"{key}.{inner}", inner_value)
-
-
-def with_defaults(method: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Options of a method, those not given at their defaults."""
-    return {option: default for option, (_, default) in options_of(path_of("methods", method), "fit").items()} | options
 
 
 def arguments(current: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

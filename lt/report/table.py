@@ -2,12 +2,23 @@
 
 from typing import Any
 
-from lt.core.params import AXES
+from lt.core.context import made_of
+from lt.core.params import AXES, Settings
+from lt.core.subset import Subset
 from lt.evaluate.headline import HEADLINE, ORACLE, PERCENT, columns
+from lt.report.words import aligned, number
 
 
 class TableError(ValueError):
     """Rows that do not belong into one table."""
+
+
+def context_of(settings: Settings, subset: Subset) -> dict[str, str]:
+    """What params.yaml now asks rows to be made of: as in lt.core.context, with the seeds."""
+    # Data that are taken as they are have an imbalance of their own, whatever params.yaml says.
+    imbalance = subset.imbalance if settings.subset.profile == "none" else settings.imbalance
+    profile = f"{imbalance:g} ({settings.subset.profile})"
+    return made_of(settings, subset) | {"imbalance": profile, "seeds": " ".join(map(str, settings.seeds))}
 
 
 def check_same(rows: dict[str, dict[str, Any]], wanted: dict[str, str]) -> None:
@@ -65,21 +76,14 @@ def markdown(rows: dict[str, dict[str, Any]], context: dict[str, str]) -> str:
     some = next(iter(rows.values()))
     names = columns(some["mean"])
     header = ["row", *(f"{name} %" if name in PERCENT else name for name in names)]
-    lines = [[row, *(_cell(name, content["mean"][name], content["sd"][name]) for name in names)] for row, content in rows.items()]
-    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
-    # Row names to the left, numbers to the right.
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    table = []
-    for first, *numbers in [header, rule, *lines]:
-        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(numbers, widths[1:]))]
-        table.append(f"| {' | '.join(cells)} |\n")
-    return f"{_preamble(context, some)}\n\n{''.join(table)}"
+    lines = [[row, *(number(name, content) for name in names)] for row, content in rows.items()]
+    return f"{_preamble(context, some)}\n\n{aligned(header, lines)}\n"
 
 
 def _preamble(context: dict[str, str], details: dict[str, Any]) -> str:
     axes = ", ".join(f"{axis} {context[axis]}" for axis in AXES if axis != "dataset")
-    number = len(context["seeds"].split())
-    spread = f"mean ± sd over seeds {context['seeds']}" if number > 1 else f"seed {context['seeds']} only, so no sd"
+    is_mean = len(context["seeds"].split()) > 1
+    spread = f"mean ± sd over seeds {context['seeds']}" if is_mean else f"seed {context['seeds']} only, so no sd"
     notes = [f" {details['val_size']} images were kept out of training, for validation."] if details["val_size"] else []
     if ORACLE[0] in details["mean"]:
         notes += [" oracle_*: the best of the tested epochs, chosen on the test set: not to be compared with the other columns."]
@@ -89,11 +93,3 @@ def _preamble(context: dict[str, str], details: dict[str, Any]) -> str:
         "with more than 100, 20 to 100, and fewer than 20 training images; head, mid, tail: thirds of the classes by training "
         f"images; - where a group is empty. nll and ece: lower is better.{''.join(notes)}"
     )
-
-
-def _cell(name: str, mean: float | None, sd: float | None) -> str:
-    if mean is None:
-        return "-"
-    scale, digits = (100, 1) if name in PERCENT else (1, 3)
-    text = f"{scale * mean:.{digits}f}"
-    return text if sd is None else f"{text} ± {scale * sd:.{digits}f}"

@@ -14,7 +14,6 @@ from lt.input.part import TrainingPart
 from lt.network.classifier import build_head, read_classifier
 from lt.retrain.contracts import Inputs, Training
 from lt.training import checkpoint
-from lt.training.setup import augmentation
 
 
 def read_inputs(
@@ -60,4 +59,4 @@ def training_inputs(settings: Settings, part: TrainingPart, seed: int) -> Traini
     named = {axis: getattr(settings, axis) for axis in ("dataset", "augment")}
     chosen = {axis: [name, settings.options(AXES[axis], name)] for axis, name in named.items()}
     origin = {"subset": [part.subset.sha256, part.subset.raw_sha256], "base": checkpoint.digest(base), **chosen}
-    return Training(part.images, part.labels, base.to(part.images.device), augmentation(settings, part), origin)
+    return Training(part.images, part.labels, base.to(part.images.device), settings.plugin("augment", part.split.image_size), origin)

@@ -12,7 +12,7 @@ from lt.core.counts import prior
 from lt.network.classifier import Classifier
 from lt.training import distributed
 from lt.training.contracts import Mixed
-from lt.training.objective import Objective, expert_sum
+from lt.training.objective import Objective, cross_entropy, expert_sum
 
 ROWS_AT_ONCE = 8192
 
@@ -139,7 +139,7 @@ class RobustObjective(Objective):
         weights = self.ce_weights[target]
         # The engine takes the plain mean of what is returned: so that it is the weighted mean.
         scale = distributed.rows(target) / distributed.all_reduce(weights.sum())
-        cross_entropy = expert_sum(_cross_entropy, logits, target) * weights * scale
+        truth = expert_sum(cross_entropy, logits, target) * weights * scale
         batch, batch_target = distributed.all_gather(features), distributed.all_gather(target)
         radii = options.eps_factor * self.eps.view(len(self.widths), -1)
         robust = sum(
@@ -147,22 +147,18 @@ class RobustObjective(Objective):
             for part, centroids in zip(per_expert(batch), self.centroids)
             for layer, means, eps in zip(part.split(self.widths, 1), centroids.split(self.widths, 1), radii)
         )
-        ones = torch.ones_like(cross_entropy)
-        self.sums += distributed.all_reduce(torch.stack([cross_entropy.sum(), robust * len(target), ones.sum()]).detach().double())
-        return cross_entropy + options.lambda_robust * robust
+        ones = torch.ones_like(truth)
+        self.sums += distributed.all_reduce(torch.stack([truth.sum(), robust * len(target), ones.sum()]).detach().double())
+        return truth + options.lambda_robust * robust
 
     def epoch_stats(self) -> dict[str, float]:
         """Means of both terms; the radii at the epoch's end; accuracy of the nearest centroid at its beginning."""
-        cross_entropy, robust, examples = self.sums.tolist()
+        truth, robust, examples = self.sums.tolist()
         eps = self.eps.detach()
         return {
-            "ce": cross_entropy / examples, "robust": robust / examples, "centroid_accuracy": self.centroid_accuracy.item(),
+            "ce": truth / examples, "robust": robust / examples, "centroid_accuracy": self.centroid_accuracy.item(),
             "eps_mean": eps.mean().item(), "eps_min": eps.min().item(), "eps_max": eps.max().item(),
         }
-
-
-def _cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(logits, target, reduction="none")
 
 
 def per_expert(features: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -1,8 +1,8 @@
 """A table as Markdown, for reading as text as well: one section for each recipe, which are never ranked together."""
 
-from typing import Any, Sequence
+from typing import Any
 
-from lt.page.provenance import in_words
+from lt.report.words import aligned, in_words, number
 
 SHOWN = ("balanced", "many", "medium", "few", "nll", "ece")
 HEAD = (
@@ -37,24 +37,13 @@ def _section(name: str, recipe: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def aligned(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with padded cells; the first column to the left, the others to the right."""
-    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    table = []
-    for first, *others in [head, rule, *lines]:
-        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
-        table.append(f"| {' | '.join(cells)} |")
-    return "\n".join(table)
-
-
 def _row(row: str, content: dict[str, Any]) -> list[str]:
     published = content["published"].get("balanced")
     shown = "-" if published is None else f"{100 * published:.1f}"
     if content["status"] != "done":
         return [row, "-", f"{content['budget']:g}", content["status"], shown, *("-" for _ in range(len(SHOWN) + 1))]
     difference = content["difference"].get("balanced")
-    numbers = [_number(name, content) for name in SHOWN]
+    numbers = [number(name, content) for name in SHOWN]
     return [
         row, str(len(content["seeds"])), f"{content['budget']:g}", numbers[0], shown,
         "-" if difference is None else f"{100 * difference:+.1f}", _verdict(content, "balanced"), *numbers[1:],
@@ -66,16 +55,6 @@ def _verdict(content: dict[str, Any], metric: str) -> str:
     if metric not in content["difference"]:
         return "-"
     return content["verdict"].get(metric, "reduced budget")
-
-
-def _number(name: str, content: dict[str, Any]) -> str:
-    """Mean ± sd, in percent where the metric is a fraction; - where a group is empty."""
-    mean, sd = content["mean"][name], content["sd"][name]
-    if mean is None:
-        return "-"
-    scale, digits = (1, 3) if name == "nll" else (100, 1)  # the others are fractions
-    text = f"{scale * mean:.{digits}f}"
-    return text if sd is None else f"{text} ± {scale * sd:.{digits}f}"
 
 
 def _sources(rows: dict[str, dict[str, Any]]) -> list[str]:
@@ -102,7 +81,7 @@ def _others(rows: dict[str, dict[str, Any]]) -> list[str]:
         for mark, numbers in _marked(content):
             for name, difference in numbers.get("difference", {}).items():
                 if name != "balanced" or mark:
-                    ours = [_number(name, content), f"{100 * numbers['published'][name]:.1f}", f"{100 * difference:+.1f}"]
+                    ours = [number(name, content), f"{100 * numbers['published'][name]:.1f}", f"{100 * difference:+.1f}"]
                     lines.append([row + mark, name, *ours, _verdict(numbers, name)])
     return [aligned(["row", "metric", "ours %", "published %", "difference", "verdict"], lines)] if lines else []
 

@@ -14,7 +14,7 @@ import yaml
 
 from lt.core import artifacts
 from lt.core.command import COST
-from lt.page.provenance import in_words
+from lt.report.words import in_words
 from lt.tables.graph import Stage
 from lt.tables.runs import TRAINING, Run
 

@@ -18,6 +18,8 @@ from lt.training import distributed
 from lt.training.precision import can_compile
 
 SAVE_EVERY_S = float(os.environ.get("LT_SAVE_EVERY_S", "60"))
+# Of lt/, what no training uses: an edit there throws no state away.
+NOT_TRAINED_WITH = {"check.py", "evaluate", "page", "predict.py", "published", "report"}
 # States of the same training under other settings: another experiment may be running, or be taken up again.
 OTHERS_KEPT = 2
 # Between two signals that are one to processes that train together.
@@ -26,8 +28,10 @@ SAME_S = 2.0
 
 def fingerprint(parts: dict[str, Any]) -> str:
     """Hash of everything a training depends on: `parts` (JSON values), the code, versions, processes, threads, processor, compiler."""
-    code = Path(__file__).parent
-    hashes = {str(path.relative_to(code)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code.rglob("*.py"))}
+    code = Path(__file__).parent.parent
+    files = sorted(path.relative_to(code) for path in code.rglob("*.py"))
+    used = [file for file in files if file.parts[0] not in NOT_TRAINED_WITH]
+    hashes = {file.as_posix(): hashlib.sha256((code / file).read_bytes()).hexdigest() for file in used}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     machine = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), gpu, can_compile(), distributed.world_size()]
     facts = {"parts": parts, "code": hashes, "machine": [str(torch.__version__), *machine]}

@@ -23,9 +23,15 @@ from lt.input.streamed import Streamed
 from lt.network.classifier import Classifier
 from lt.training import checkpoint, distributed, precision
 from lt.training.contracts import Mixed, Step
+from lt.training.mixing import unmixed
 from lt.training.objective import Objective, TrainingError, mean_over_experts
 from lt.training.schedule import learning_rate
 from lt.training.sgd import SGD
+
+
+def equal_weights(step: Step) -> torch.Tensor:
+    """Every example counts the same: ones (B,)."""
+    return torch.ones_like(step.losses())
 
 
 @dataclass
@@ -33,7 +39,7 @@ class Run:
     """What one training needs.
 
     images (N, 3, H, W) uint8, on the model's device or streamed    labels (N,) on the device    sampler: index batches into them
-    augment(images, keys), mix(images, target, epoch, generator), weighting(step): plug-ins
+    augment(images, keys), mix(images, target, epoch, generator), weighting(step): plug-ins; by default nothing is mixed or weighted
     dev_images, dev_labels: development set of meta-learned weightings, class by class, or None
     test(model, epoch): columns of the log, the same in every epoch, from the model as the epoch leaves it; None for no column
     state: where to save, or None    forward, optimizer, log, saved_at: filled in by train
@@ -45,11 +51,11 @@ class Run:
     labels: torch.Tensor
     sampler: Any
     augment: Callable
-    mix: Callable
-    weighting: Callable
     schedule: Schedule
     seed: int
     name: str
+    mix: Callable = unmixed
+    weighting: Callable = equal_weights
     dev_images: torch.Tensor | None = None
     dev_labels: torch.Tensor | None = None
     test: Callable[[Classifier, int], dict[str, float]] | None = None

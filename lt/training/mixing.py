@@ -26,9 +26,12 @@ def blend(images: torch.Tensor, partner: torch.Tensor, lam: torch.Tensor) -> tor
     return share * images + (1 - share) * images[partner]
 
 
-def unmixed(images: torch.Tensor, target: torch.Tensor) -> Mixed:
-    """The batch as it is, with lam = 1."""
+def unmixed(images: torch.Tensor, target: torch.Tensor, epoch: int = 0, generator: torch.Generator | None = None) -> Mixed:
+    """The batch as it is, with lam = 1: what the engine does where no mix is given."""
     return Mixed(images, target, target, torch.ones(len(target), dtype=images.dtype, device=images.device))
+
+
+unmixed.batch_coupled = False
 
 
 def label_distribution(

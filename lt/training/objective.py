@@ -4,6 +4,7 @@ from typing import Callable
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from lt.network.classifier import Classifier
 from lt.training.contracts import Mixed
@@ -49,6 +50,11 @@ def start_epoch(loss: nn.Module, epoch: int) -> None:
     """Tells a loss with a schedule which epoch begins, counted from 0."""
     if hasattr(loss, "start_epoch"):
         loss.start_epoch(epoch)
+
+
+def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Per-example cross-entropy: logits (B, C), target (B,) -> (B,)."""
+    return F.cross_entropy(logits, target, reduction="none")
 
 
 def expert_sum(loss: Callable, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

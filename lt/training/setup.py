@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from lt.core.params import AXES, Schedule, Settings
-from lt.core.plugins import load
 from lt.data.split import Split
 from lt.evaluate import metrics
 from lt.input.part import TrainingPart
@@ -15,11 +14,6 @@ from lt.network import classifier
 from lt.network.classifier import Classifier
 from lt.network.inference import predict
 from lt.training import checkpoint
-
-
-def plugin(settings: Settings, axis_kind: str, name: str, *args):
-    """Makes a plug-in with its options from params.yaml."""
-    return load(axis_kind, name)(*args, **settings.options(axis_kind, name))
 
 
 def specification(settings: Settings, part: TrainingPart) -> dict:
@@ -42,11 +36,6 @@ class Trained:
     log: list[dict[str, float]]
     logit_prior: np.ndarray
     state: checkpoint.State | None = None  # to be cleared when the artifact is written
-
-
-def augmentation(settings: Settings, part: TrainingPart):
-    """The augmentation that params.yaml names, for this part's image size."""
-    return plugin(settings, "augments", settings.augment, part.split.image_size)
 
 
 def state_parts(settings: Settings, part: TrainingPart, seed: int, schedule: Schedule, axes: Iterable[str]) -> dict:

@@ -220,7 +220,7 @@ def test_an_artifact_does_not_need_the_file_that_training_began_with(tmp_path):
     model = classifier.build(spec, seed=0)
     import numpy as np
 
-    classifier.write_classifier(tmp_path, model, spec, np.full(3, 1 / 3))
+    classifier.write_classifier(tmp_path, model, spec, np.full(3, 1 / 3), {})
     path.unlink()
     again, row = classifier.read_classifier(tmp_path)
     assert tensors_equal(again, model) and row["classifier"] == spec

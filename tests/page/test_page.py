@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lt.core import artifacts, command, params
+from lt.core.context import made_of
 from lt.core.counts import prior
 from lt.core.params import PATH, Settings, read_yaml
 from lt.core.subset import Subset, index_sha256, write_subset
@@ -41,7 +42,7 @@ def workspace(tmp_path, monkeypatch):
     test = Split(images, LABELS, CLASSES, (0.5,) * 3, (0.2,) * 3)
     monkeypatch.setattr(confusion, "open_dataset", lambda *_, **__: test)
     Path("params.yaml").write_text("dataset: digits\n")
-    write_artifacts()
+    write_artifacts(settings)
     for row in ROWS:
         run(evaluate, monkeypatch, row)
     return Workspace(tmp_path, monkeypatch, test)
@@ -61,7 +62,7 @@ def run(stage, monkeypatch, *arguments):
     stage.main()
 
 
-def write_artifacts():
+def write_artifacts(settings):
     train_labels = np.repeat(np.arange(4), COUNTS).astype(np.int64)
     index, none = np.arange(len(train_labels)), np.zeros(0, dtype=np.int64)
     subset = Subset(
@@ -71,13 +72,14 @@ def write_artifacts():
     )  # fmt: skip
     artifacts.stage_dir("data").mkdir(parents=True)
     write_subset(artifacts.stage_dir("data"), subset)
+    context = made_of(settings, subset)
     for number, row in enumerate(ROWS):
         for seed in (0, 1):
             folder = artifacts.row_dir(row, seed)
             folder.mkdir(parents=True)
             logits = np.random.default_rng([seed, number]).normal(size=(100, 4)) + (1 + number / 2) * np.eye(4)[LABELS]
             artifacts.write_array(folder / "test_logits.npy", logits.astype(np.float32))
-            artifacts.write_json(folder / "row.json", {"logit_prior": prior(COUNTS).tolist()})
+            artifacts.write_json(folder / "row.json", {"logit_prior": prior(COUNTS).tolist(), "context": context})
             steps = "epoch" if row in ("base", "xerm_balms") else "step"
             extra = {f"w_bal_{group}": 0.5 for group in ("head", "mid", "tail")} if row == "xerm_balms" else {}
             artifacts.write_log(folder / "log.csv", [{steps: i, "loss": 1 / i, "accuracy": 0.5, **extra} for i in (1, 2)])

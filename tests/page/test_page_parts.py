@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from lt.evaluate.calibration import pooled
-from lt.page import confusion, plot, provenance
+from lt.page import confusion, plot
+from lt.report import words
 
 
 def test_axes():
@@ -73,6 +74,6 @@ def test_png_holds_the_pixels_and_large_images_their_block_means():
 
 
 def test_times_are_told_in_words():
-    assert [provenance.in_words(value) for value in (0.04, 9.94, 12.4, 59.7, 200, 7500)] == [
+    assert [words.in_words(value) for value in (0.04, 9.94, 12.4, 59.7, 200, 7500)] == [
         "0.0 s", "9.9 s", "12 s", "1 min 0 s", "3 min 20 s", "2 h 5 min",
     ]  # fmt: skip

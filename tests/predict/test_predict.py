@@ -244,7 +244,7 @@ def test_a_validation_part_that_was_trained_with_calibrates_nothing(validation):
 def test_a_validation_part_of_the_data_sets_own_brings_its_own_frequencies(validation, monkeypatch):
     subset, train = validation
     kept = subset.val_labels != 9
-    monkeypatch.setattr(predict, "open_dataset", lambda _, part: train if part == "val" else None)
+    monkeypatch.setattr("lt.predict.open_dataset", lambda _, part: train if part == "val" else None)
     own = replace(subset, val_index=subset.val_index[kept], val_labels=subset.val_labels[kept], val_part="val")
     found = calibrate(params.load(), own, "base", 0, read_network("base", 0), CPU)
     expected = np.bincount(own.val_labels, minlength=10) + np.array([0] * 9 + [0.5])
@@ -256,7 +256,7 @@ def test_without_the_raw_data_the_cached_test_logits_calibrate(validation, monke
     def missing(*_):
         raise ValueError("raw data: 2 files are missing\n  one\n  two")
 
-    monkeypatch.setattr(predict, "open_dataset", missing)
+    monkeypatch.setattr("lt.predict.open_dataset", missing)
     found = calibrate(params.load(), validation[0], "base", 0, read_network("base", 0), CPU)
     assert found.fitted_on == "500 test images (no validation images: raw data: 2 files are missing)"
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from lt.core import artifacts, params
+from lt.core.context import made_of
 from lt.core.counts import prior
 from lt.core.params import PATH, Settings, read_yaml
 from lt.core.subset import Subset, index_sha256, write_subset
-from lt.evaluate.headline import HEADLINE, context_of
-from lt.report.table import TableError, check_same, markdown
+from lt.evaluate.headline import HEADLINE
+from lt.report.table import TableError, check_same, context_of, markdown
 from stages import compare, evaluate, report
 
 ROWS = ["base", "crt", "xerm_pc"]
@@ -44,19 +45,10 @@ def workspace(tmp_path, monkeypatch):
     data = artifacts.stage_dir("data")
     data.mkdir(parents=True)
     write_subset(data, subset)
-    for row, strength in zip(ROWS, (1.0, 2.0, 3.0)):
-        for seed in range(3):
-            random = np.random.default_rng([seed, ROWS.index(row)])
-            logits = random.normal(size=(240, 4)) + strength * np.eye(4)[labels]
-            write_row(row, seed, logits.astype(np.float32))
-    return Workspace(content, subset, monkeypatch)
-
-
-def write_row(row, seed, logits):
-    folder = artifacts.row_dir(row, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    artifacts.write_array(folder / "test_logits.npy", logits)
-    artifacts.write_json(folder / "row.json", {"logit_prior": prior(COUNTS).tolist()})
+    workspace = Workspace(content, subset, monkeypatch)
+    for row in ROWS:
+        workspace.write_rows(row)
+    return workspace
 
 
 class Workspace:
@@ -66,6 +58,25 @@ class Workspace:
     @property
     def settings(self):
         return Settings.model_validate(self.content)
+
+    def write_rows(self, row):
+        """Artifacts of a row as the present settings would make them, the same logits in any case."""
+        for seed in range(3):
+            random = np.random.default_rng([seed, ROWS.index(row)])
+            noise = random.normal(size=(240, 4))
+            self.write_row(row, seed, (noise + (1.0 + ROWS.index(row)) * np.eye(4)[self.subset.test_labels]).astype(np.float32))
+
+    def write_row(self, row, seed, logits):
+        folder = artifacts.row_dir(row, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        artifacts.write_array(folder / "test_logits.npy", logits)
+        context = made_of(self.settings, self.subset)
+        artifacts.write_json(folder / "row.json", {"logit_prior": prior(COUNTS).tolist(), "context": context})
+
+    def draw(self, imbalance):
+        """The subset, as if it were drawn anew."""
+        self.subset = dataclasses.replace(self.subset, imbalance=imbalance)
+        write_subset(artifacts.stage_dir("data"), self.subset)
 
     def run(self, stage, *arguments):
         self.monkeypatch.setattr(params, "load", lambda: self.settings)
@@ -163,12 +174,34 @@ def test_table_cells():
 def test_rows_made_under_other_settings_are_not_mixed(workspace, key, value):
     workspace.run_all()
     workspace.content[key] = value
+    workspace.draw(workspace.content["imbalance"])
+    workspace.write_rows("base")
     workspace.run(evaluate, "base")
     before = Path("results/table.md").read_text(encoding="utf-8")
     with pytest.raises(TableError, match=rf"crt: {key} is .*\n.*xerm_pc: {key} is .*\n.*evaluate@crt evaluate_xerm@pc") as error:
         workspace.run(report)
     assert "base" not in str(error.value)
     assert Path("results/table.md").read_text(encoding="utf-8") == before
+
+
+def test_a_row_is_labelled_by_what_made_it_and_not_by_todays_params(workspace):
+    workspace.run_all()
+    workspace.content["loss"] = "bayias"
+    workspace.run(evaluate, "base")
+    assert read("results/details/base.json")["context"]["loss"] == read("results/methods/base.json")["loss"] == "ce"
+    with pytest.raises(TableError, match="base: loss is ce, now bayias"):
+        workspace.run(report)
+
+
+def test_a_row_of_differing_seeds_or_of_another_subset_is_refused(workspace):
+    workspace.content["loss"] = "bayias"
+    workspace.write_row("crt", 1, np.zeros((240, 4), dtype=np.float32))
+    with pytest.raises(artifacts.ArtifactError, match="retrain/crt/1 was made with loss bayias, expected ce"):
+        workspace.run(evaluate, "crt")
+    workspace.subset = dataclasses.replace(workspace.subset, sha256="0" * 64)
+    workspace.write_rows("base")
+    with pytest.raises(artifacts.ArtifactError, match="base/0 was made with subset 000000000000, expected"):
+        workspace.run(evaluate, "base")
 
 
 def test_rows_on_another_subset_are_not_mixed(workspace):
@@ -272,13 +305,13 @@ def test_unknown_row_and_missing_seeds(workspace):
 
 
 def test_wrong_logits_are_refused_and_nothing_is_written(workspace):
-    write_row("crt", 1, np.zeros((240, 5), dtype=np.float32))
+    workspace.write_row("crt", 1, np.zeros((240, 5), dtype=np.float32))
     with pytest.raises(ValueError, match=r"row crt, seed 1: got shape \(240, 5\), expected \(240, 4\)"):
         workspace.run(evaluate, "crt")
-    write_row("crt", 1, np.full((240, 4), np.nan, dtype=np.float32))
+    workspace.write_row("crt", 1, np.full((240, 4), np.nan, dtype=np.float32))
     with pytest.raises(ValueError, match="row crt, seed 1: 240 of 240 rows hold NaN"):
         workspace.run(evaluate, "crt")
-    write_row("crt", 1, np.zeros((240, 4), dtype=np.float32))
+    workspace.write_row("crt", 1, np.zeros((240, 4), dtype=np.float32))
     artifacts.write_json(artifacts.row_dir("crt", 1) / "row.json", {"logit_prior": [0.5, 0.5]})
     with pytest.raises(artifacts.ArtifactError, match="logit_prior of shape"):
         workspace.run(evaluate, "crt")
@@ -326,7 +359,7 @@ def test_compare_reads_commits_and_experiments(workspace, capsys, tmp_path):
     git("commit", "-qm", "first")
     workspace.content["loss"] = "bayias"
     for seed in range(3):
-        write_row("base", seed, 4.0 * np.eye(4, dtype=np.float32)[workspace.subset.test_labels])
+        workspace.write_row("base", seed, 4.0 * np.eye(4, dtype=np.float32)[workspace.subset.test_labels])
     workspace.run(evaluate, "base")
     experiment = git("commit-tree", "-p", "HEAD", "-m", "dvc: commit experiment", git_tree(git))
     git("update-ref", "refs/exps/ab/cdef/bayias", experiment)
