@@ -11,7 +11,10 @@ from lt.classifier import read_classifier, read_rule
 from lt.subset import read_subset
 from tests.test_any_input import JSON, any_input
 
-NETWORK = {"model": {"name": "resnet8", "options": {}}, "head": {"name": "linear", "options": {}}, "num_classes": 2, "mean": [0.5] * 3, "std": [0.5] * 3}
+NETWORK = {
+    "model": {"name": "resnet8", "options": {}}, "head": {"name": "linear", "options": {}}, "num_classes": 2,
+    "mean": [0.5] * 3, "std": [0.5] * 3,
+}
 HEAD = {"name": "linear", "options": {}, "feature_dim": 64, "num_classes": 2, "num_experts": 1}
 DETAILS = {
     "row": "crt", "context": {}, "classes": ["a", "b"], "train_counts": [2, 1], "test_counts": [1, 1], "val_size": 0,
@@ -23,7 +26,9 @@ FILES = {
         schemas.RuleRow, {"head": HEAD, "balanced_view": False, "logit_prior": [0.5, 0.5]}, "run: dvc repro retrain@crt-1"
     ),
     "results/details/crt.json": (schemas.Details, DETAILS, "run: dvc repro (without DVC: python -m stages.evaluate crt)"),
-    "data/own.json": (schemas.IndexFile, {"dataset": "own", "files": [{"path": "a", "size": 1, "sha256": "0"}]}, "run: python -m stages.index own"),
+    "data/own.json": (
+        schemas.IndexFile, {"dataset": "own", "files": [{"path": "a", "size": 1, "sha256": "0"}]}, "run: python -m stages.index own"
+    ),
 }
 
 
