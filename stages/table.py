@@ -17,11 +17,12 @@ import contextlib
 from lt import artifacts, params, recipes
 from lt.command import run
 from lt.load import unknown
-from lt.tables import names, working
-from lt.tables.budget import scale
-from lt.tables.gather import seeds_done, table
+from lt.published import names
+from lt.published.budget import scale
+from lt.published.gather import seeds_done, table
+from lt.published.text import markdown
+from lt.tables import working
 from lt.tables.runs import TRAINING, Run
-from lt.tables.text import markdown
 
 FOLDER = artifacts.RESULTS / "tables"
 

@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from lt import params, recipes
-from lt.tables import names
-from lt.tables.budget import BudgetError, changes, scale
-from lt.tables.gather import verdict
+from lt.published import names
+from lt.published.budget import BudgetError, changes, scale
+from lt.published.gather import verdict
 from lt.tables.graph import needed, stages_of
 from lt.tables.runs import Run
 from lt.tables.working import RunError, locked

@@ -5,7 +5,7 @@ from typing import Any
 from lt import artifacts
 from lt.recipes import Recipe
 from lt.table import HEADLINE
-from lt.tables.budget import changes
+from lt.published.budget import changes
 from lt.tables.graph import Stage
 from lt.tables.runs import Run
 
