@@ -1,1 +1,0 @@
-"""Runs of recipes in folders of their own."""
