@@ -81,16 +81,17 @@ class _Told(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        for line in self._output:
-            self._log.write(line)
-            self._log.flush()
-            if line.startswith((RUNNING, "Stage '")):
-                self.finish()
-            if line.startswith(RUNNING):
-                self.stage, self.lines, self._began = _name(line), [], time.monotonic()
-            elif RESTORED in line:
-                self._show(f"{_name(line)} restored")
-            self.lines.append(line.rstrip())
+        with self._output:
+            for line in self._output:
+                self._log.write(line)
+                self._log.flush()
+                if line.startswith((RUNNING, "Stage '")):
+                    self.finish()
+                if line.startswith(RUNNING):
+                    self.stage, self.lines, self._began = _name(line), [], time.monotonic()
+                elif RESTORED in line:
+                    self._show(f"{_name(line)} restored")
+                self.lines.append(line.rstrip())
 
     def finish(self) -> None:
         """The stage at work has ended well."""
