@@ -6,9 +6,9 @@ python -m stages.table cifar100_if100 --seeds 0 1 2                 every recipe
 python -m stages.table cifar100_if100_plain --budget 0.1            a tenth of the epochs, under a name that says so
 python -m stages.table cifar100_if100_plain --collect               runs nothing: writes what is done so far
 
-Results: results/tables/<name>.json and .md. Not a stage of the graph, and without DVC, whose workspace holds one setting at a
-time: the stages of dvc.yaml run as plain commands, also where there is no DVC, in folders of their own, and nothing is written to
-artifacts/ or over the rows in results/.
+Results: results/tables/<name>.json and .md. Not a stage of the graph: each recipe has a DVC workspace of its own under runs/, on
+the project's cache, so that nothing is written to artifacts/ or over the rows in results/, and what two recipes have in common is
+trained once.
 """
 
 import argparse
@@ -18,14 +18,17 @@ from lt.core import artifacts, params
 from lt.core.command import run
 from lt.core.options import SEEDS
 from lt.core.plugins import unknown
-from lt.published import recipes
-from lt.tables import names, working
-from lt.tables.budget import scale
-from lt.tables.gather import seeds_done, table
-from lt.tables.runs import TRAINING, Run
-from lt.tables.text import markdown
+from lt.report.words import in_words
+from lt.published import names, recipes, workspace
+from lt.published.budget import scale
+from lt.published.engine import EngineError
+from lt.published.gather import Member, table
+from lt.published.text import markdown
+from lt.published.workspace import Changes, Workspace
 
 FOLDER = artifacts.RESULTS / "tables"
+# Names of what has changed under a training, in a message.
+SHOWN = 3
 
 
 def main() -> None:
@@ -36,25 +39,28 @@ def main() -> None:
             print(f"{name:28} {'one recipe' if [name] == members else ' '.join(member.removeprefix(name) for member in members)}")
         return
     content = params.read_yaml(params.PATH)
-    graph = params.read_yaml("dvc.yaml")["stages"]
     members = names.members(args.name, found)
     whole = [recipes.expand(recipe, content) for recipe in members]
-    runs = [
-        Run(names.with_budget(recipe.name, args.budget), scale(full, args.budget), graph) for recipe, full in zip(members, whole)
-    ]
-    rows = checked_rows(args.rows, runs)
-    seeds = checked_seeds(args.seeds or (args.collect and seeds_done(runs)) or content["seeds"])
+    spaces = [Workspace(names.with_budget(one.name, args.budget), scale(full, args.budget)) for one, full in zip(members, whole)]
+    rows = checked_rows(args.rows, spaces)
+    collected = {space.name: workspace.collect(space) for space in spaces}
+    done = (collected[space.name].seeds(space.rows()) for space in spaces) if args.collect else ()
+    seeds = checked_seeds(args.seeds or max(done, key=len, default=None) or content["seeds"])
     name = names.with_budget(args.name, args.budget)
     command = " ".join(
         ["python -m stages.table", args.name, "--seeds", *map(str, seeds)]
         + ([f"--budget {args.budget!r}"] if args.budget < 1 else []) + (["--rows", *rows] if args.rows else [])
     )
 
-    def write() -> str:
-        return write_table(table(name, list(zip(members, runs)), whole, args.budget, seeds, command))
+    def write(worked: Workspace | None = None) -> str:
+        if worked:
+            collected[worked.name] = workspace.collect(worked)
+        parts = [Member(one, space, full, collected[space.name]) for one, space, full in zip(members, spaces, whole)]
+        return write_table(table(name, parts, args.budget, seeds, command))
 
-    if not args.collect:
-        work(runs, seeds, rows, args.stale, write)
+    failed = [] if args.collect else work(spaces, seeds, rows, args.stale, write)
+    if failed:
+        raise EngineError("\n".join([*failed, "mend it, and give the same command again to continue"]))
     print(f"\n{write()}")
 
 
@@ -78,36 +84,73 @@ def checked_seeds(seeds: list[int]) -> list[int]:
     return seeds
 
 
-def checked_rows(wanted: list[str] | None, runs: list[Run]) -> list[str]:
+def checked_rows(wanted: list[str] | None, spaces: list[Workspace]) -> list[str]:
     """The rows to run; ValueError where no recipe has a row of this name."""
-    every = list(dict.fromkeys(row for one in runs for row in one.rows()))
+    every = list(dict.fromkeys(row for space in spaces for row in space.rows()))
     for row in wanted or []:
         if row not in every:
             raise ValueError(f"rows: {unknown(row, every, 'a row of the table')}")
     return wanted or every
 
 
-def work(runs: list[Run], seeds: list[int], rows: list[str], stale: str | None, write) -> None:
-    """Runs what is due, recipe by recipe and seed by seed, so that the table stands, and is written, after each seed."""
-    keep = stale == "keep"
-    commit = working.commit()
+def work(spaces: list[Workspace], seeds: list[int], rows: list[str], stale: str | None, write) -> list[str]:
+    """Runs what is due, recipe by recipe and seed by seed, so that the table stands, and is written, after each seed.
+
+    A recipe of which a stage fails is left; returns what was told of those.
+    """
+    failed = []
     with contextlib.ExitStack() as stack:
-        locks = [stack.enter_context(working.locked(one.folder)) for one in runs]
-        for one, lock in zip(runs, locks):
-            working.prepare(one, lock)
+        holds = [stack.enter_context(workspace.held(space)) for space in spaces]
+        for space in spaces:
+            workspace.prepare(space, seeds)
+        old = [workspace.bring_up(space, rows) for space in spaces]
         if stale is None:
-            working.refuse_stale([(one, one.plan(seeds, rows)) for one in runs])
-        for one, lock in zip(runs, locks):
-            evaluated = len(seeds_done([one]))
-            for number in range(1, len(seeds) + 1):
-                plan, last = one.plan(seeds[:number], rows), number == len(seeds)
-                if not last and not any(stage.command[0] in TRAINING for stage in one.due(plan, keep)):
-                    continue
-                if not last and number < evaluated:  # rows over fewer seeds than they have would be a step back
-                    plan = [stage for stage in plan if stage.command[0] != "evaluate"]
-                working.write_params(one, seeds[:number])
-                working.execute(one, plan, keep, commit, lock)
-                write()
+            refuse_stale(spaces, old)
+        for space, hold, changed in zip(spaces, holds, old):
+            try:
+                again = renew(space, changed, rows, stale)
+                evaluated = len(workspace.collect(space).seeds(rows))
+                for number in range(min(evaluated + 1, len(seeds)), len(seeds) + 1):
+                    workspace.write_params(space, seeds[:number])
+                    workspace.reproduce(space, rows, hold, again)
+                    again = []
+                    write(space)
+            except EngineError as error:
+                print(f"\n{error}\n", flush=True)
+                failed.append(str(error).partition(";")[0])
+                if workspace.collect(space).seeds(space.rows()):
+                    write(space)
+    return failed
+
+
+def refuse_stale(spaces: list[Workspace], old: list[dict[str, Changes]]) -> None:
+    """Raises EngineError where trainings are out of date: they are run again, or kept, only where that is asked for."""
+    lines = []
+    for space, changed in zip(spaces, old):
+        found = workspace.collect(space).notes if changed else {}
+        for stage, what in changed.items():
+            took = in_words(found[stage]["seconds"]) if "seconds" in found[stage] else "time unknown"
+            more = f" and {len(what.names()) - SHOWN} more" if len(what.names()) > SHOWN else ""
+            lines.append(f"{space.folder}: {stage} ({took}), changed since: {', '.join(what.names()[:SHOWN])}{more}")
+    if lines:
+        raise EngineError(
+            "trainings that are out of date; nothing was run:\n  " + "\n  ".join(lines)
+            + "\nAdd --stale again to run again what DVC cannot restore from its cache, or --stale keep to keep those of which only "
+            "the code has changed, which the table then says; or undo the change."
+        )
+
+
+def renew(space: Workspace, changed: dict[str, Changes], rows: list[str], stale: str | None) -> list[str]:
+    """Keeps the trainings that shall be kept; returns those that run again although DVC takes them for up to date."""
+    if stale == "keep":
+        kept = [stage for stage, what in changed.items() if what.code and not what.params and not what.inputs]
+        if kept:
+            workspace.keep(space, kept)
+        workspace.forget(space, changed.keys() - set(kept))
+        return []
+    again = workspace.kept(space, rows) if stale == "again" else []
+    workspace.forget(space, [*changed, *again])
+    return again
 
 
 def write_table(content: dict) -> str:

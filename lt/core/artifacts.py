@@ -150,7 +150,8 @@ def parse_json(text: bytes | str, path: Path, kind: type[BaseModel] | None = Non
     except ValidationError as error:
         first = error.errors()[0]
         got = "nothing" if first["type"] == "missing" else repr(first["input"])[:60]
-        raise ArtifactError(f"{path}: {'.'.join(map(str, first['loc']))}: got {got}; {first['msg']}; {manifest.again(Path(path))}") from None
+        where = ".".join(map(str, first["loc"]))
+        raise ArtifactError(f"{path}: {where}: got {got}; {first['msg']}; {manifest.again(Path(path))}") from None
     return content
 
 

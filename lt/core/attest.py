@@ -5,7 +5,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import lt
 from lt.core.params import PATH, at, read_yaml
@@ -69,7 +69,7 @@ class Begun:
         self._tell({path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path for path in others}, told)
 
     @staticmethod
-    def _tell(paths: set[Path], told: list[str] = []) -> None:
+    def _tell(paths: set[Path], told: Sequence[str] = ()) -> None:
         lines = [*told, *(f"{path} was edited" for path in sorted(map(str, paths)))]
         if lines:
             raise ChangedError(

@@ -7,8 +7,8 @@ from typing import Any, Iterator, Sequence
 
 import numpy as np
 
-from lt.data import compact_index
 from lt.data.decode import MEAN, STD, ImageFiles, listing
+from lt.data import compact_index
 from lt.data.split import Split
 
 SHOWN = 10

@@ -1,1 +1,1 @@
-"""Published protocols as recipes, and tables beside their numbers."""
+"""Published protocols as recipes, and tables of what they measure beside the published numbers."""

@@ -56,12 +56,12 @@ def _keys(content: dict[str, Any]) -> set[str]:
 
 def mend(rows: list[str], every: list[str]) -> str:
     """The commands that make stale or missing rows anew; `every`: all rows of the table."""
-    targets = [] if set(rows) == set(every) else [_dvc_stage(row) for row in rows]
+    targets = [] if set(rows) == set(every) else [dvc_stage(row) for row in rows]
     command = " ".join(["dvc repro", *targets])
     return f"make them anew: {command} (without DVC: the stages of these rows, then python -m stages.evaluate ROW)"
 
 
-def _dvc_stage(row: str) -> str:
+def dvc_stage(row: str) -> str:
     """Name in dvc.yaml of the stage that evaluates a row."""
     if row == "base":
         return "evaluate_base"

@@ -18,7 +18,8 @@ def content(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     shutil.copy(ROOT / "data/digits.json", "data")
-    facts = {"dataset": "digits", "raw_sha256": sha256(artifacts.Path("data/digits.json")), "classes": ["a", "b"], "train_size": 6, "image_size": 8}
+    index = sha256(artifacts.Path("data/digits.json"))
+    facts = {"dataset": "digits", "raw_sha256": index, "classes": ["a", "b"], "train_size": 6, "image_size": 8}
     with artifacts.writing(artifacts.stage_dir("data")) as folder:
         artifacts.write_json(folder / "subset.json", facts)
     with artifacts.writing(artifacts.stage_dir("base", 0)) as folder:

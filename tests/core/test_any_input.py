@@ -20,7 +20,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4), max_leaves=12,
 )
 TAGS = ("int", "float", "bool", "null", "timestamp", "binary", "set", "omap", "pairs", "seq", "map", "str", "merge", "value", "python/none")
-YAML = st.builds(lambda tag, text: f"a: !!{tag} {text}\n", st.sampled_from(TAGS), st.text(max_size=12) | st.sampled_from(["''", "maybe", "2020-99-99", "[1]", "{a: 1}"]))
+TEXTS = st.text(max_size=12) | st.sampled_from(["''", "maybe", "2020-99-99", "[1]", "{a: 1}"])
+YAML = st.builds(lambda tag, text: f"a: !!{tag} {text}\n", st.sampled_from(TAGS), TEXTS)
 
 
 @pytest.fixture

@@ -170,7 +170,7 @@ def test_rows_have_their_folders():
 STORM = """
 import errno, json, os, signal, sys
 from pathlib import Path
-from lt import artifacts, files
+from lt.core import artifacts, files
 
 here, together, exchange = Path(sys.argv[1]), sys.argv[2] == "together", sys.argv[3] == "exchange"
 os.chdir(here)

@@ -132,15 +132,15 @@ def test_a_command_that_is_no_stage_has_none():
 CODE = """
 import sys
 from pathlib import Path
-from lt import attest
+from lt.core import attest
 edit, later = sys.argv[1:]
-import lt.keys
+import lt.core.keys
 attest._begun = begun = attest.Begun({"params": [], "deps": []})
 path = Path(attest.lt.__path__[0], edit)
 text = path.read_text()
 path.write_text(text + "#")
 if later: __import__(later)
-if edit == "counts.py": path.write_text(text)
+if edit == "core/counts.py": path.write_text(text)
 begun.check()
 """
 
@@ -148,10 +148,10 @@ begun.check()
 @pytest.mark.parametrize(
     "edit, later, told",
     [
-        ("keys.py", "", "lt/core/keys.py was edited"),  # imported at the start
-        ("counts.py", "", None),  # never imported
-        ("counts.py", "lt.core.counts", "lt/core/counts.py was edited"),  # imported between an edit and its undoing
-        ("schedule.py", "lt.training.schedule", "lt/training/schedule.py was edited"),
+        ("core/keys.py", "", "lt/core/keys.py was edited"),  # imported at the start
+        ("core/counts.py", "", None),  # never imported
+        ("core/counts.py", "lt.core.counts", "lt/core/counts.py was edited"),  # imported between an edit and its undoing
+        ("training/schedule.py", "lt.training.schedule", "lt/training/schedule.py was edited"),
     ],
 )
 def test_an_edit_of_imported_code_is_told(tmp_path, edit, later, told):

@@ -136,7 +136,7 @@ def test_a_broken_file_is_told(tmp_path, text, told):
 
 
 def test_check_imports_no_torch():
-    code = "import sys; from lt import params; params.load(); import stages.check; sys.exit('torch' in sys.modules)"
+    code = "import sys; from lt.core import params; params.load(); import stages.check; sys.exit('torch' in sys.modules)"
     start = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True)
     assert time.monotonic() - start < 20  # a hang, not a speed bar

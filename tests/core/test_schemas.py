@@ -11,26 +11,32 @@ from lt.core.subset import read_subset
 from lt.network.classifier import read_classifier, read_rule
 from tests.core.test_any_input import JSON, any_input
 
-NETWORK = {"model": {"name": "resnet8", "options": {}}, "head": {"name": "linear", "options": {}}, "num_classes": 2, "mean": [0.5] * 3, "std": [0.5] * 3}
+NETWORK = {
+    "model": {"name": "resnet8", "options": {}}, "head": {"name": "linear", "options": {}}, "num_classes": 2,
+    "mean": [0.5] * 3, "std": [0.5] * 3,
+}
 HEAD = {"name": "linear", "options": {}, "feature_dim": 64, "num_classes": 2, "num_experts": 1}
+CONTEXT = dict.fromkeys(schemas.Context.model_fields, "x")
 DETAILS = {
     "row": "crt", "context": {}, "classes": ["a", "b"], "train_counts": [2, 1], "test_counts": [1, 1], "val_size": 0,
     "mean": {"top1": 0.5, "few": None}, "sd": {}, "seeds": {"0": {"metrics": {"top1": 0.5}}},
 }
 FILES = {
-    "artifacts/base/0/row.json": (schemas.ClassifierRow, {"classifier": NETWORK, "logit_prior": [0.5, 0.5]}, "run: dvc repro base@0"),
+    "artifacts/base/0/row.json": (schemas.ClassifierRow, {"classifier": NETWORK, "logit_prior": [0.5, 0.5], "context": CONTEXT}, "run: dvc repro base@0"),
     "artifacts/retrain/crt/1/row.json": (
-        schemas.RuleRow, {"head": HEAD, "balanced_view": False, "logit_prior": [0.5, 0.5]}, "run: dvc repro retrain@crt-1"
+        schemas.RuleRow, {"head": HEAD, "balanced_view": False, "logit_prior": [0.5, 0.5], "context": CONTEXT}, "run: dvc repro retrain@crt-1"
     ),
     "results/details/crt.json": (schemas.Details, DETAILS, "run: dvc repro (without DVC: python -m stages.evaluate crt)"),
-    "data/own.json": (schemas.IndexFile, {"dataset": "own", "files": [{"path": "a", "size": 1, "sha256": "0"}]}, "run: python -m stages.index own"),
+    "data/own.json": (
+        schemas.IndexFile, {"dataset": "own", "files": [{"path": "a", "size": 1, "sha256": "0"}]}, "run: python -m stages.index own"
+    ),
 }
 
 
 def keys_of(content, above=()):
     for key, value in content.items():
         yield (*above, key)
-        if isinstance(value, dict) and key in ("classifier", "head", "model"):
+        if isinstance(value, dict) and key in ("classifier", "context", "head", "model") and value:
             yield from keys_of(value, (*above, key))
 
 
@@ -59,13 +65,14 @@ def test_a_key_that_is_missing_or_of_another_type_is_told(name, keys, value, tmp
     monkeypatch.chdir(tmp_path)
     kind, content, again = FILES[name]
     artifacts.write_json(artifacts.Path(name), changed(content, keys, {"x": ["y"]} if value != ... else ...))
-    if keys[-1] in ("context", "options") and value != ...:
+    if (keys[-1] == "options" or kind is schemas.Details and keys == ("context",)) and value != ...:
         artifacts.read_json(name, kind)  # any mapping
         return
     with pytest.raises(ArtifactError) as error:
         artifacts.read_json(name, kind)
     told = str(error.value)
-    assert told.startswith(f"{name}: {'.'.join(keys)}") and again in told
+    first = (*keys, "dataset") if keys == ("context",) and value != ... else keys
+    assert told.startswith(f"{name}: {'.'.join(first)}") and again in told
     assert ("got nothing" in told) == (value is ...) or value != ...
 
 

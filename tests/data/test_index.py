@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lt.core import params
-from lt.data import dataset, index
 from lt.data.index import RawDataError
+from lt.data import dataset, index
 from stages import index as stage
 from tests.data.test_datasets import PROJECT, needs_cifar100
 from tests.data.test_folder import fill, save

@@ -11,9 +11,9 @@ from benchmarks import jpeg_tree
 from lt.core import params
 from lt.core.options import options_of
 from lt.core.plugins import FUNCTIONS, path_of
-from lt.data import compact_index, dataset, index
 from lt.data.image_lists import Expected, Files, ListSet, read_list
 from lt.data.index import RawDataError
+from lt.data import compact_index, dataset, index
 from lt.datasets import imagenet_lt, inat18, listfile, places_lt
 from stages import index as stage
 from stages import subsample

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from lt.core.artifacts import ArtifactError
-from lt.data import dataset, index, packed
 from lt.data.decode import GREY, ImageFiles, decode
 from lt.data.packed import PackedImages
+from lt.data import dataset, index, packed
 from tests.data.test_listfile import OPTIONS, made, root, settings  # noqa: F401  (fixtures)
 
 COUNT = 24

@@ -249,7 +249,7 @@ def test_an_unknown_recipe_is_told_and_stops_the_command_around_it(monkeypatch, 
 
 
 def test_recipes_need_no_torch():
-    code = "import sys, stages.recipe; from lt import recipes; recipes.read_all(); sys.exit('torch' in sys.modules)"
+    code = "import sys, stages.recipe; from lt.published import recipes; recipes.read_all(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

@@ -1,4 +1,4 @@
-"""Tables beside the papers: budgets, verdicts, and runs that continue, refuse what is out of date, and are told as they are."""
+"""Tables beside the papers: budgets, verdicts, and DVC workspaces that continue, ask about what is out of date, and share."""
 
 import contextlib
 import importlib
@@ -16,18 +16,16 @@ import pytest
 import yaml
 
 from lt.core import params
-from lt.published import recipes
-from lt.tables import names
-from lt.tables.budget import BudgetError, changes, scale
-from lt.tables.gather import verdict
-from lt.tables.graph import needed, stages_of
-from lt.tables.runs import Run
-from lt.tables.working import RunError, locked
+from lt.published import lock, names, recipes
+from lt.published.budget import BudgetError, changes, scale
+from lt.published.engine import EngineError, dvc
+from lt.published.gather import verdict
+from lt.published.text import markdown
+from lt.published.workspace import Workspace, _changes, held
 from tests.conftest import ROOT
 
 RECIPES = recipes.read_all(ROOT / "recipes")
 SHIPPED = params.read_yaml(ROOT / "params.yaml")
-GRAPH = params.read_yaml(ROOT / "dvc.yaml")["stages"]
 TEACHER = {"gamma": 1.5, "eps": 1e-5, "temperature": 1.0, "weights": "xerm", "student": "warm", "student_loss": "ce"}
 TINY = {
     "summary": "two epochs of the digits",
@@ -45,12 +43,12 @@ TINY = {
             "base": {"balanced": 0.41, "few": 0.1, "source": "a book"}, 
             "pc": [{"balanced": 0.6, "source": "a leaflet"}, {"balanced": 0.425, "few": 0.25, "source": "a letter"}],
         }},
-        "tiny_b": {"overrides": {"imbalance": 10}},
+        "tiny_b": {"overrides": {"methods": {"ncm": {}}, "teachers": {}}},
     },
 }  # fmt: skip
 ROWS = ["base", "pc", "crt", "xerm_pc"]
-ONE_SEED = ["base --seed 0", "features --seed 0", "retrain pc --seed 0", "retrain crt --seed 0", "distill pc --seed 0"]
-EVALUATIONS = [f"evaluate {row}" for row in ROWS]
+ONE_SEED = {"base --seed 0", "features --seed 0", "retrain pc --seed 0", "retrain crt --seed 0", "distill pc --seed 0"}
+EVALUATIONS = {f"evaluate {row}" for row in ROWS}
 
 # Stands in for every stage: notes that it ran, fails or waits where it is told to, and writes what its stage would.
 STAND_IN = '''
@@ -58,7 +56,7 @@ import json, os, sys, time
 from pathlib import Path
 command = " ".join([Path(__file__).stem, *sys.argv[1:]])
 here, project = Path.cwd(), Path.cwd().parent.parent
-if command != "code":
+if command.split()[0] not in ("code", "check"):
     with open(project / "ran", "a") as file:
         file.write(command + "\\n")
 if (project / "fail").is_file() and (project / "fail").read_text() == command:
@@ -71,12 +69,15 @@ def write(path, text):
     (here / path).parent.mkdir(parents=True, exist_ok=True)
     (here / path).write_text(text)
 stage, *arguments = command.replace("--seed ", "").split()
+cost = {"seconds": 1.5, "torch": "2", "python": "3", "device": "abacus"}
+write(f".cost/{command.replace('--', '').replace(' ', '_')}.json", json.dumps(cost))
 if stage == "code":
     import hashlib
-    for name in ("subsample", "base", "features", "retrain", "distill", "evaluate"):
+    for name in ("subsample", "base", "features", "retrain", "distill", "evaluate", "report"):
         write(f"artifacts/code/{name}", hashlib.sha256(Path("lt/training/engine.py").read_bytes()).hexdigest() + "  lt/training/engine.py\\n")
 elif stage == "check":
     write("artifacts/check", "fine")
+    (project / "checked").touch()
 elif stage == "evaluate":
     lines = (here / "params.yaml").read_text().partition("seeds:\\n")[2].splitlines()
     seeds = [int(line[2:]) for line in lines[: next(i for i, line in enumerate(lines) if line[0] != "-")]]
@@ -92,23 +93,30 @@ else:
 
 
 class Desk:
-    """A project whose stages are stand-ins; the command itself is real."""
+    """A project whose stages are stand-ins; the command itself, and DVC, are real."""
 
     def __init__(self, folder: Path, monkeypatch):
         self.folder, self.monkeypatch = folder, monkeypatch
-        for name in ("params.yaml", "dvc.yaml"):
+        for name in ("params.yaml", "dvc.yaml", ".dvcignore"):
             shutil.copy(ROOT / name, folder / name)
         shutil.copytree(ROOT / "lt", folder / "lt", ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("stages", "recipes", "data"):
             (folder / name).mkdir()
-        for name in ("code", "check", "subsample", "base", "features", "retrain", "distill", "evaluate"):
+        for name in ("code", "check", "subsample", "base", "features", "retrain", "distill", "evaluate", "report"):
             (folder / "stages" / f"{name}.py").write_text(STAND_IN)
         (folder / "data" / "digits.json").write_text("{}")
         self.recipe(TINY)
         monkeypatch.chdir(folder)
+        for name in [name for name in os.environ if name.startswith("DVC_")]:
+            monkeypatch.delenv(name)
+        dvc(folder, "init", "--no-scm", "--quiet")
 
     def recipe(self, content: dict) -> None:
         (self.folder / "recipes" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def edit(self, name: str) -> None:
+        path = self.folder / name
+        path.write_text(path.read_text() + "\n# edited\n")
 
     def table(self, *arguments: str) -> list[str]:
         """Runs the command; returns the stages that it ran, but for check, which takes no time."""
@@ -120,15 +128,15 @@ class Desk:
 
     def ran(self) -> list[str]:
         path = self.folder / "ran"
-        return [line for line in path.read_text().splitlines() if line != "check"] if path.is_file() else []
+        return path.read_text().splitlines() if path.is_file() else []
 
     def start(self, *arguments: str) -> subprocess.Popen:
-        """The command as a process of its own, to be killed; what it says on stderr is in the file told."""
+        """The command as a process of its own, to be killed; what it says is in the file told."""
         path = f"import sys; sys.path.insert(0, {str(ROOT)!r})"
         code = f"{path}; from lt.core.command import run; from stages import table; run(table.main)"
         command = [sys.executable, "-c", code, *arguments]
         with open(self.folder / "told", "w") as told:
-            return subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=told)
+            return subprocess.Popen(command, cwd=self.folder, stdout=told, stderr=told)
 
     def json(self, name: str = "tiny_a") -> dict:
         return json.loads((self.folder / f"results/tables/{name}.json").read_text())
@@ -136,9 +144,8 @@ class Desk:
     def rows(self) -> dict:
         return self.json()["recipes"]["tiny_a"]["rows"]
 
-    def run_folder(self, beginning: str = "tiny_a-") -> Path:
-        (found,) = self.folder.glob(f"runs/{beginning}*")
-        return found
+    def made(self, name: str = "tiny_a") -> dict:
+        return lock.read(self.folder / "runs" / name)
 
 
 @pytest.fixture
@@ -146,10 +153,11 @@ def desk(tmp_path, monkeypatch):
     return Desk(tmp_path, monkeypatch)
 
 
-def tiny(folder: Path, name: str = "tiny_a") -> dict:
-    """Params of a recipe of TINY."""
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
-    return recipes.expand(recipes.find(name, folder), SHIPPED)
+@pytest.fixture
+def base_only(desk):
+    """A desk whose recipe has a base and one method: fewer stages, where the others do not matter."""
+    desk.recipe(TINY | {"overrides": TINY["overrides"] | {"methods": {"crt": {"steps": 20}}, "teachers": {}}})
+    return desk
 
 
 @pytest.mark.parametrize(
@@ -184,7 +192,7 @@ def test_a_tenth_of_the_plain_protocol_changes_trainings_of_the_backbone_alone()
     whole = recipes.expand(RECIPES["cifar100_if100_plain"], SHIPPED)
     before = json.dumps(whole)
     assert changes(whole, scale(whole, 0.1)) == [
-        "train.epochs: 200 -> 20", "train.warmup_epochs: 5 -> 1", "train.milestones: [160, 180] -> [16, 18]",
+        "train.epochs: 200 -> 20", "train.warmup_epochs: 5 -> 1", "train.milestones: [159, 179] -> [16, 18]",
         "methods.dro_lt.epochs: 80 -> 8",
         "distill.epochs: 200 -> 20", "distill.warmup_epochs: 5 -> 1", "distill.milestones: [160, 180] -> [16, 18]",
     ]  # fmt: skip
@@ -232,45 +240,40 @@ def test_the_verdict_is_by_two_sd_or_a_point(mean, sd, published, wanted):
     assert verdict(mean, sd, published) == wanted
 
 
-def test_the_stages_are_those_that_dvc_makes_of_the_graph():
-    from dvc.repo import Repo
-
-    def inside(paths):
-        return {Path(path.fs_path).relative_to(ROOT).as_posix() for path in paths}
-
-    stages = stages_of(SHIPPED, GRAPH)
-    ours = {f"python -m stages.{' '.join(stage.command)}": (set(stage.deps), set(stage.outs)) for stage in stages}
-    with Repo(str(ROOT)) as repo:
-        # A dependency on a key of params.yaml is an entry of its own.
-        theirs = {
-            stage.cmd: (inside(dep for dep in stage.deps if not getattr(dep, "params", None)), inside(stage.outs))
-            for stage in repo.index.stages
-        }
-    for left_out in ("code", "report"):
-        del theirs[f"python -m stages.{left_out}"]
-    for command in theirs:
-        if command == "python -m stages.check":
-            continue  # it depends on all of params.yaml, in one way or the other
-        assert ours[command] == (theirs[command][0] - {"params.yaml"}, theirs[command][1]), command
-    assert ours.keys() == theirs.keys()
+def entry(cmd: str, deps: list[str], outs: list[str]) -> dict:
+    listed = {"deps": [{"path": path} for path in deps], "outs": [{"path": path} for path in outs]}
+    return {"cmd": f"python -m stages.{cmd}", **listed, "params": {"params.yaml": {"seeds": [0, 1]}}}
 
 
-def test_only_what_a_row_needs_is_run():
-    stages = stages_of(SHIPPED | {"seeds": [0, 1]}, GRAPH)
-    commands = {row: [" ".join(stage.command) for stage in needed(stages, [row])] for row in ("base", "xerm_pc")}
-    assert commands["base"] == ["check", "subsample", "base --seed 0", "base --seed 1", "evaluate base"]
-    assert {"features --seed 1", "retrain pc --seed 1", "distill pc --seed 1"} < set(commands["xerm_pc"])
-    assert not any("balms" in command or command == "evaluate base" for command in commands["xerm_pc"])
+def test_what_a_row_rests_on_is_read_in_dvc_lock():
+    made = {"subsample": entry("subsample", [], ["artifacts/data"]), "evaluate@pc": entry("evaluate pc", ["artifacts/retrain/pc"], [])}
+    for seed in "01":
+        base, heads = f"artifacts/base/{seed}", [f"artifacts/retrain/{name}/{seed}" for name in ("pc", "pc_too")]
+        made[f"base@{seed}"] = entry(f"base --seed {seed}", ["artifacts/data"], [base])
+        made[f"retrain@pc-{seed}"] = entry(f"retrain pc --seed {seed}", [base], heads[:1])
+        made[f"retrain@pc_too-{seed}"] = entry(f"retrain pc_too --seed {seed}", [base], heads[1:])
+    one = ["subsample", "evaluate@pc", "base@1", "retrain@pc-1"]
+    assert lock.rests_on(made, "evaluate@pc", [1]) == one
+    assert set(lock.rests_on(made, "evaluate@pc", [0, 1])) == {*one, "base@0", "retrain@pc-0"}
+    assert lock.command(made["retrain@pc-1"]) == ["retrain", "pc", "--seed", "1"] and lock.seed(made["subsample"]) is None
+    assert lock.key(made["base@0"]) != lock.key(made["base@1"])
+    assert lock.key(dict(reversed(made["base@0"].items()))) == lock.key(made["base@0"])
 
 
-def test_the_folder_depends_on_the_base_model_and_not_on_seeds_or_rows(tmp_path):
-    content = tiny(tmp_path)
-    folder = Run("tiny_a", content, GRAPH).folder
-    losses = content["losses"] | {"mine": {}}
-    for change in ({"seeds": [3, 4]}, {"methods": {"ncm": {}}}, {"report": {"row": "pc"}}, {"losses": losses}):
-        assert Run("tiny_a", content | change, GRAPH).folder == folder
-    other = [{"train": content["train"] | {"precision": "bf16"}}, {"imbalance": 10}, {"sampler": "square_root"}]
-    assert len({folder} | {Run("tiny_a", content | change, GRAPH).folder for change in other}) == 4
+def test_what_dvc_tells_as_changed_is_params_inputs_or_code():
+    deps = {"lt/losses/ce.py": "modified", "params.yaml": {"train": "modified"}, "data/digits.json": "modified", "artifacts/x": "deleted"}
+    found = _changes([{"changed deps": deps}, {"changed outs": {"artifacts/y": "deleted"}}])
+    assert (found.params, found.inputs, found.code) == (["train"], ["data/digits.json"], ["lt/losses/ce.py"])
+    assert _changes(["changed command"]).inputs == ["its command"]
+
+
+def test_a_time_that_nobody_knows_is_told():
+    table = {"table": "t", "command": "c", "band": "b", "recipes": {"a": {
+        "summary": "s", "source": {"paper": "p", "repository": None}, "rows": {}, "protocol": "", "differs": [], "how": {},
+        "versions": {"torch": ["2", "unknown"]}, "commits": ["unknown"], "seconds": {"base": {"--seed 0": 2.0, "--seed 1": None}},
+    }}}  # fmt: skip
+    text = markdown(table)
+    assert "base 2.0 s (2, 1 of them unknown)" in text and "torch 2, unknown" in text and "commit unknown" in text
 
 
 def test_a_table_is_a_recipe_or_what_recipes_begin_with():
@@ -287,156 +290,218 @@ def test_a_table_is_a_recipe_or_what_recipes_begin_with():
 
 
 def test_a_second_command_runs_nothing_and_a_new_seed_only_that_seed(desk, capfd):
-    assert desk.table("tiny_a") == ["subsample", *ONE_SEED, *EVALUATIONS]
+    assert set(desk.table("tiny_a")) == {"subsample", *ONE_SEED, *EVALUATIONS}
     text = (desk.folder / "results/tables/tiny_a.md").read_text()
-    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("tiny_a [")]
-    assert len(lines) == 11 and all(line.endswith(" s") for line in lines)
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("tiny_a: ")]
+    assert {line.split()[1] for line in lines} == set(desk.made()) and all(line.endswith(" s") for line in lines)
     assert desk.table("tiny_a") == []
     assert (desk.folder / "results/tables/tiny_a.md").read_text() == text
-    assert desk.table("tiny_a", "--seeds", "0", "1") == [*(line.replace("0", "1") for line in ONE_SEED), *EVALUATIONS]
+    assert set(desk.table("tiny_a", "--seeds", "0", "1")) == {*(line.replace("0", "1") for line in ONE_SEED), *EVALUATIONS}
     assert [row["seeds"] for row in desk.rows().values()] == [[0, 1]] * 4
-    desk.table("tiny_a", "--seeds", "0", "1")
-    assert not (desk.folder / "ran").exists()  # not even check
+    (desk.folder / "checked").unlink()
+    desk.edit("lt/page/plot.py")
+    assert desk.table("tiny_a", "--seeds", "0", "1") == []
+    assert not (desk.folder / "checked").exists()  # not even check
 
 
-def test_the_table_stands_after_each_seed(desk):
-    (desk.folder / "fail").write_text("retrain pc --seed 1")
-    with pytest.raises(RunError, match="retrain pc --seed 1 failed"):
-        desk.table("tiny_a", "--seeds", "0", "1", "2")
-    assert [row["seeds"] for row in desk.rows().values()] == [[0]] * 4
-    assert "base rests on seeds [0]" in desk.json()["recipes"]["tiny_a"]["differs"]
+def test_the_table_stands_after_each_seed_and_a_failure_leaves_the_other_recipes(desk, capfd):
+    (desk.folder / "fail").write_text("retrain crt --seed 1")
+    with pytest.raises(EngineError, match="runs/tiny_a: retrain@crt-1 failed.*\nmend it, and give the same command again"):
+        desk.table("tiny", "--seeds", "0", "1", "2", "--rows", "base", "crt", "ncm")
+    told = capfd.readouterr().out
+    assert "retrain@crt-1 failed; the last lines of runs/tiny_a/.log/repro.txt:" in told and "the raw data are missing" in told
+    found = desk.json("tiny")["recipes"]
+    rows = found["tiny_a"]["rows"]
+    assert rows["crt"]["seeds"] == [0] and rows["base"]["status"] == rows["crt"]["status"] == "done"
+    assert "crt rests on seeds [0]" in found["tiny_a"]["differs"]
+    assert [row["seeds"] for row in found["tiny_b"]["rows"].values()] == [[0, 1, 2]] * 2
     (desk.folder / "fail").unlink()
-    second, third = ([line.replace("0", seed) for line in ONE_SEED] for seed in "12")
-    ran = desk.table("tiny_a", "--seeds", "0", "1", "2")
-    assert ran == [*second[2:], *EVALUATIONS, *third, *EVALUATIONS]  # base and features of seed 1 were done
+    ran = desk.table("tiny_a", "--seeds", "0", "1", "2", "--rows", "base", "crt")
+    # Base and features of every seed were done, here or for the other recipe.
+    assert ran[0] == "retrain crt --seed 1" and [line for line in ran if not line.startswith("evaluate")] == [ran[0], "retrain crt --seed 2"]
+    assert ran.index("evaluate crt") < ran.index("retrain crt --seed 2")
+    assert [desk.rows()[row]["seeds"] for row in ("base", "crt")] == [[0, 1, 2]] * 2
 
 
-def test_a_killed_command_continues_and_a_stage_that_it_left_keeps_the_folder(desk):
+def test_what_two_recipes_have_in_common_is_trained_once_and_known(desk):
+    desk.table("tiny_a")
+    assert set(desk.table("tiny_b", "--seeds", "0")) == {"retrain ncm --seed 0", "evaluate base", "evaluate ncm"}
+    made, other = desk.made("tiny_a"), desk.made("tiny_b")
+    assert all(lock.key(made[stage]) == lock.key(other[stage]) for stage in ("subsample", "base@0", "features@0"))
+    found = desk.json("tiny_b")["recipes"]["tiny_b"]
+    assert found["seconds"]["base"] == {"--seed 0": 1.5} and found["versions"]["device"] == ["abacus"]
+    shutil.rmtree(desk.folder / ".dvc/cache/cost")
+    desk.table("tiny_b", "--collect")
+    found = desk.json("tiny_b")["recipes"]["tiny_b"]
+    assert found["seconds"]["base"] == {"--seed 0": None} and found["versions"]["device"] == found["commits"] == ["unknown"]
+    shutil.rmtree(desk.folder / "runs")
+    assert set(desk.table("tiny_a")) == EVALUATIONS  # numbers are in no cache
+
+
+def test_a_clone_takes_trainings_from_the_remote(base_only, tmp_path_factory):
+    store = tmp_path_factory.mktemp("store")
+    relative = os.path.relpath(store, base_only.folder)
+    dvc(base_only.folder, "remote", "add", "--quiet", "--local", "--default", "store", relative)
+    base_only.table("tiny_a")
+    dvc(base_only.folder / "runs/tiny_a", "push", "--quiet", "--run-cache")
+    clone = Desk(tmp_path_factory.mktemp("clone"), base_only.monkeypatch)
+    clone.recipe(yaml.safe_load((base_only.folder / "recipes/tiny.yaml").read_text()))
+    dvc(clone.folder, "remote", "add", "--quiet", "--default", "store", str(store))
+    assert set(clone.table("tiny_a")) == {"evaluate base", "evaluate crt"}
+    assert clone.json()["recipes"]["tiny_a"]["seconds"]["base"] == {"--seed 0": None}
+
+
+def test_a_stopped_command_continues_and_what_a_killed_one_left_keeps_the_workspace(base_only):
+    desk = base_only
     (desk.folder / "hold").write_text("retrain crt --seed 0")
-    for number, told in ((signal.SIGTERM, "give the same command again"), (signal.SIGKILL, "")):
-        killed = desk.start("tiny_a")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        stopped = desk.start("tiny_a")
         wait_for(desk.folder / "held")
-        killed.send_signal(number)
-        assert killed.wait(timeout=30) and told in (desk.folder / "told").read_text()
+        stage = int((desk.folder / "held").read_text())
+        stopped.send_signal(number)
+        assert stopped.wait(timeout=60)
         if number == signal.SIGKILL:
-            with pytest.raises(RunError, match="in use by another command, or by a stage"):
+            with pytest.raises(EngineError, match="in use by another command, or by a DVC that it left"):
                 desk.table("tiny_a")
-            end_stage(desk.run_folder(), int((desk.folder / "held").read_text()))
+            os.kill(stage, signal.SIGKILL)
+            wait_until_free(Workspace("tiny_a", {}))
+        else:
+            told = (desk.folder / "told").read_text()
+            assert "stopped; give the same command again" in told and "Traceback" not in told
+            assert not Path(f"/proc/{stage}").exists()
         (desk.folder / "held").unlink()
     (desk.folder / "hold").unlink()
-    assert desk.table("tiny_a") == ["retrain crt --seed 0", "distill pc --seed 0", *EVALUATIONS]
+    assert desk.table("tiny_a")[0] == "retrain crt --seed 0"
 
 
 def wait_for(path: Path) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not path.is_file():
         assert time.monotonic() < end, f"{path} does not come"
         time.sleep(0.05)
 
 
-def end_stage(folder: Path, pid: int) -> None:
-    """Ends a stage that outlived its command, and waits until it has let go of the folder."""
-    os.kill(pid, signal.SIGKILL)
-    end = time.monotonic() + 30
+def wait_until_free(workspace: Workspace) -> None:
+    end = time.monotonic() + 60
     while time.monotonic() < end:
-        with contextlib.suppress(RunError), locked(folder):
+        with contextlib.suppress(EngineError), held(workspace):
             return
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
-def test_outputs_that_are_cut_short_or_gone_are_made_again_where_they_are_needed(desk):
+def test_outputs_that_are_cut_short_or_gone_are_made_again_or_restored_where_they_are_needed(desk):
     desk.table("tiny_a")
-    folder = desk.run_folder()
-    shutil.rmtree(folder / "artifacts/features")  # large, and nothing that is to be made needs it
-    assert desk.table("tiny_a") == []
+    folder = desk.folder / "runs/tiny_a"
+    shutil.rmtree(folder / "artifacts/features")
+    (folder / "artifacts/base/0/weights").chmod(0o644)
+    (folder / "artifacts/base/0/weights").unlink()
+    (folder / "artifacts/base/0/weights").write_text("cut")
+    assert desk.table("tiny_a") == [] and (folder / "artifacts/base/0/weights").read_text() == "base --seed 0"
     (folder / "results/details/pc.json").write_text("{")
     assert desk.table("tiny_a") == ["evaluate pc"]
-    (folder / "results/details/crt.json").unlink()
-    (folder / "artifacts/retrain/crt/0/weights").write_text("o")
-    assert desk.table("tiny_a") == ["features --seed 0", "retrain crt --seed 0", "evaluate crt"]
+    shutil.rmtree(desk.folder / ".dvc/cache/files")
+    shutil.rmtree(folder / "artifacts/retrain/crt")
+    assert desk.table("tiny_a", "--rows", "crt") == ["retrain crt --seed 0"]
 
 
 def test_trainings_by_other_code_are_refused_kept_or_made_again(desk):
     desk.table("tiny_a", "--seeds", "0", "1")
-    path = desk.folder / "lt/methods/crt.py"
-    path.write_text(path.read_text() + "\n# edited\n")
-    with pytest.raises(RunError, match=r"retrain crt --seed 1 \(.*\), changed since: lt/methods/crt.py\n"):
+    desk.edit("lt/methods/crt.py")
+    with pytest.raises(EngineError, match=r"runs/tiny_a: retrain@crt-1 \(1.5 s\), changed since: lt/methods/crt.py\n"):
         desk.table("tiny_a", "--seeds", "0", "1")
     assert desk.ran() == []
+    desk.table("tiny_a", "--collect")
+    assert desk.rows()["crt"]["other_code"] == ["retrain@crt-0", "retrain@crt-1"] and desk.rows()["crt"]["status"] == "done"
     assert desk.table("tiny_a", "--seeds", "0", "1", "--stale", "keep") == []
-    rows = desk.rows()
-    assert rows["crt"]["other_code"] == ["retrain_crt_seed_0", "retrain_crt_seed_1"] and rows["base"]["other_code"] == []
-    assert "retrain_crt_seed_1 was made by other code" in (desk.folder / "results/tables/tiny_a.md").read_text()
-    assert desk.table("tiny_a", "--seeds", "0", "1", "--stale", "again") == ["retrain crt --seed 0", "retrain crt --seed 1"]
+    for _ in range(2):
+        rows = desk.rows()
+        assert rows["crt"]["other_code"] == ["retrain@crt-0", "retrain@crt-1"] and rows["base"]["other_code"] == []
+        assert "retrain@crt-1 was made by other code" in (desk.folder / "results/tables/tiny_a.md").read_text()
+        assert desk.json()["recipes"]["tiny_a"]["seconds"]["retrain"]["crt --seed 0"] == 1.5
+        assert desk.table("tiny_a", "--seeds", "0", "1") == []  # once kept, always kept
+    ran = desk.table("tiny_a", "--seeds", "0", "1", "--stale", "again")
+    assert set(ran) == {"retrain crt --seed 0", "retrain crt --seed 1", "evaluate crt"}
     assert desk.rows()["crt"]["other_code"] == []
-    path.with_name("ncm.py").write_text("# no row is made by it\n")
+    (desk.folder / "lt/methods/ncm.py").write_text("# no row is made by it\n")
     assert desk.table("tiny_a", "--seeds", "0", "1") == []
 
 
 def test_what_is_made_again_reaches_others_only_where_it_comes_out_differently(desk):
     desk.table("tiny_a")
-    path = desk.folder / "lt/losses/ce.py"  # of base and distill alone
-    path.write_text(path.read_text() + "\n# edited\n")
-    assert desk.table("tiny_a", "--stale", "again") == ["base --seed 0", "distill pc --seed 0"]
-    path.write_text(path.read_text() + "\n# edited\n")
+    desk.edit("lt/losses/ce.py")  # of base and distill alone
+    ran = desk.table("tiny_a", "--stale", "again")
+    assert set(ran) - EVALUATIONS == {"base --seed 0", "distill pc --seed 0"}
+    desk.edit("lt/losses/ce.py")
     (desk.folder / "salt").write_text("other weights")
-    assert desk.table("tiny_a", "--stale", "again") == [*ONE_SEED, *EVALUATIONS]
+    assert set(desk.table("tiny_a", "--stale", "again")) == {*ONE_SEED, *EVALUATIONS}
+
+
+def test_a_kill_in_the_middle_of_making_anew_leaves_no_number_beside_other_models(base_only):
+    desk = base_only
+    desk.table("tiny_a")
+    desk.edit("lt/losses/ce.py")
+    (desk.folder / "salt").write_text("other weights")
+    (desk.folder / "fail").write_text("retrain crt --seed 0")
+    with pytest.raises(EngineError, match="retrain@crt-0 failed"):
+        desk.table("tiny_a", "--stale", "again")
+    desk.table("tiny_a", "--collect")
+    assert {content["status"] for content in desk.rows().values()} == {"out of date"}
+    assert "retrain@crt-0" in desk.rows()["crt"]["changed"]
 
 
 def test_an_edit_of_shared_code_reaches_every_training_and_an_edit_during_a_run_none(desk):
     desk.table("tiny_a", "--rows", "base")
-    path = desk.folder / "lt/training/engine.py"
-    path.write_text(path.read_text() + "\n# edited\n")
-    with pytest.raises(RunError, match="subsample.*changed since: lt/training/engine.py"):
+    desk.edit("lt/training/engine.py")
+    with pytest.raises(EngineError, match="subsample.*changed since: "):
         desk.table("tiny_a", "--rows", "base")
+    assert desk.ran() == []
     assert desk.table("tiny_a", "--rows", "base", "--stale", "again") == ["subsample", "base --seed 0", "evaluate base"]
     editing = (desk.folder / "stages/base.py").read_text() + "\n(project / 'lt/training/engine.py').write_text('# edited meanwhile')\n"
     (desk.folder / "stages/base.py").write_text(editing)
-    assert desk.table("tiny_b", "--rows", "base") == ["subsample", "base --seed 0", "evaluate base"]
-    notes = {path.stem: json.loads(path.read_text())["code"] for path in desk.run_folder("tiny_b-").glob(".stages/*.json")}
-    assert notes["evaluate_base"]["lt/training/engine.py"] == notes["subsample"]["lt/training/engine.py"]
+    desk.edit("lt/losses/ce.py")
+    desk.table("tiny_b", "--rows", "base")
     assert "edited meanwhile" in (desk.folder / "lt/training/engine.py").read_text()
+    assert "edited meanwhile" not in (desk.folder / "runs/tiny_b/lt/training/engine.py").read_text()
 
 
 def test_other_options_of_a_row_are_asked_about_and_a_new_row_reuses_the_base(desk):
     desk.table("tiny_a")
     methods = {"pc": {}, "crt": {"steps": 30}, "ncm": {}}
     desk.recipe(TINY | {"overrides": TINY["overrides"] | {"methods": methods}})
-    with pytest.raises(RunError, match="retrain crt --seed 0.*changed since: methods.crt"):
-        desk.table("tiny_a")
     desk.table("tiny_a", "--collect")
     assert {row: content["status"] for row, content in desk.rows().items()} == {
         "base": "done", "pc": "done", "crt": "out of date", "ncm": "not run", "xerm_pc": "done"
     }
+    with pytest.raises(EngineError, match="retrain@crt-0.*changed since: methods.crt"):
+        desk.table("tiny_a")
     # Only code can be kept: a row of other options would not be this recipe's.
     ran = desk.table("tiny_a", "--stale", "keep")
-    assert ran == ["retrain crt --seed 0", "retrain ncm --seed 0", "evaluate ncm"]
+    assert set(ran) == {"retrain crt --seed 0", "retrain ncm --seed 0", "evaluate crt", "evaluate ncm"}
     assert {content["status"] for content in desk.rows().values()} == {"done"}
 
 
-def test_other_settings_of_the_base_have_a_folder_of_their_own_and_are_told(desk, capfd):
+def test_other_settings_of_the_base_are_asked_about_and_going_back_trains_nothing(desk):
     desk.table("tiny_a", "--rows", "base")
-    old = desk.run_folder()
     path = desk.folder / "params.yaml"
     path.write_text(path.read_text().replace("precision: float32", "precision: tf32"))
-    capfd.readouterr()
-    assert desk.table("tiny_a", "--rows", "base") == ["subsample", "base --seed 0", "evaluate base"]
-    assert f"is new: runs/{old.name} has another train," in capfd.readouterr().out
-    assert len(list(desk.folder.glob("runs/tiny_a-*"))) == 2
+    with pytest.raises(EngineError, match="base@0.*changed since: train"):
+        desk.table("tiny_a", "--rows", "base")
+    assert desk.table("tiny_a", "--rows", "base", "--stale", "again") == ["base --seed 0", "evaluate base"]
     path.write_text(path.read_text().replace("precision: tf32", "precision: float32"))
-    assert desk.table("tiny_a", "--rows", "base") == []
+    assert desk.table("tiny_a", "--rows", "base", "--stale", "again") == ["evaluate base"]
 
 
 def test_collecting_runs_nothing_and_tells_what_is_missing(desk):
     assert desk.table("tiny", "--collect") == [] and not (desk.folder / "runs").exists()
     assert {row["status"] for recipe in desk.json("tiny")["recipes"].values() for row in recipe["rows"].values()} == {"not run"}
+    (desk.folder / "runs/tiny_a-0123abcd/.stages").mkdir(parents=True)  # of an earlier form of this command
     desk.table("tiny_a", "--seeds", "4", "5", "--rows", "base")
     desk.table("tiny", "--collect")
     found = desk.json("tiny")
     assert found["seeds"] == [4, 5] and found["command"] == "python -m stages.table tiny --seeds 4 5"
     assert [row["status"] for row in found["recipes"]["tiny_a"]["rows"].values()] == ["done", "not run", "not run", "not run"]
     text = (desk.folder / "results/tables/tiny.md").read_text()
-    assert text.count("not run") == 7 and text.index("## tiny_a") < text.index("## tiny_b")
+    assert text.count("not run") == 5 and text.index("## tiny_a") < text.index("## tiny_b")
     shutil.rmtree(desk.folder / "runs")
     with pytest.raises(ValueError, match="no row of tiny is done"):
         desk.table("tiny", "--collect")
@@ -445,7 +510,7 @@ def test_collecting_runs_nothing_and_tells_what_is_missing(desk):
 
 def test_the_table_holds_the_numbers_of_the_run_folder_beside_the_published_ones(desk):
     desk.table("tiny_a", "--seeds", "0", "1")
-    details = json.loads((desk.run_folder() / "results/details/base.json").read_text())
+    details = json.loads((desk.folder / "runs/tiny_a/results/details/base.json").read_text())
     base = desk.rows()["base"]
     for kind in ("mean", "sd"):
         assert {name: value for name, value in base[kind].items() if name in details[kind]} == details[kind]
@@ -484,7 +549,8 @@ def test_a_reduced_budget_has_a_name_of_its_own_and_no_verdict(desk):
     assert "a budget of 0.5: train.epochs: 2 -> 1, distill.epochs: 2 -> 1" in found["recipes"]["tiny_a"]["differs"]
     assert found["command"] == "python -m stages.table tiny_a --seeds 0 --budget 0.5 --rows base"
     assert "reduced budget" in (desk.folder / "results/tables/tiny_a_budget0.5.md").read_text()
-    assert desk.table("tiny_a", "--rows", "base") == ["subsample", "base --seed 0", "evaluate base"]  # nothing is shared
+    # The data are drawn once for both.
+    assert desk.table("tiny_a", "--rows", "base") == ["base --seed 0", "evaluate base"]
 
 
 def test_mistakes_are_told_before_anything_runs(desk):
@@ -501,12 +567,15 @@ def test_mistakes_are_told_before_anything_runs(desk):
     assert not (desk.folder / "runs").exists() and not (desk.folder / "results").exists()
 
 
-def test_a_stages_own_message_is_passed_on(desk):
+def test_a_stages_own_message_is_passed_on_and_a_project_without_dvc_is_told(desk):
     (desk.folder / "fail").write_text("subsample")
     failed = desk.start("tiny_a")
-    assert failed.wait(timeout=60) == 1 and not (desk.folder / "results").exists()
+    assert failed.wait(timeout=120) == 1 and not (desk.folder / "results").exists()
     told = (desk.folder / "told").read_text()
-    assert "the raw data are missing" in told and "subsample failed, see above" in told and "Traceback" not in told
+    assert "the raw data are missing" in told and "subsample failed" in told and "Traceback" not in told
+    shutil.rmtree(desk.folder / ".dvc")
+    with pytest.raises(EngineError, match="`dvc init` makes one"):
+        desk.table("tiny_a")
 
 
 def test_the_list_names_every_table(desk, capsys):
@@ -515,21 +584,34 @@ def test_the_list_names_every_table(desk, capsys):
     assert lines == [["tiny", "_a", "_b"], ["tiny_a", "one", "recipe"], ["tiny_b", "one", "recipe"]]
 
 
-def test_real_stages_run_in_a_folder_of_their_own(desk):
+def test_real_stages_run_in_workspaces_and_go_on_from_the_state_of_a_stopped_run(desk, capfd):
     shutil.rmtree(desk.folder / "stages")
     shutil.copytree(ROOT / "stages", desk.folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "data/digits.json", desk.folder / "data/digits.json")
+    desk.recipe(TINY | {"overrides": TINY["overrides"] | {"train": {"epochs": 40, "warmup_epochs": 0, "schedule": "step"}}})
     desk.monkeypatch.setenv("OMP_NUM_THREADS", "1")
     desk.monkeypatch.setenv("DVC_ROOT", str(desk.folder / "elsewhere"))  # of another project, which must not matter
     desk.monkeypatch.setenv("LT_SAVE_EVERY_S", "0")
-    desk.table("tiny_a", "--rows", "base")
-    made = {path.name for path in desk.folder.iterdir()} - {"data", "dvc.yaml", "lt", "params.yaml", "recipes", "stages"}
-    assert made == {"results", "runs"} and [path.name for path in (desk.folder / "results").iterdir()] == ["tables"]
-    base = json.loads((desk.run_folder() / "results/details/base.json").read_text())
-    rows = desk.rows()
+    stopped = desk.start("tiny_a", "--rows", "base")
+    states = desk.folder / "runs/tiny_a/.resume"
+    end = time.monotonic() + 120
+    while not list(states.glob("*.pt")):
+        assert stopped.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    stopped.terminate()
+    assert stopped.wait(timeout=60) and list(states.glob("*.pt"))
+    desk.table("tiny", "--rows", "base")
+    assert not list(states.glob("*.pt"))
+    told = capfd.readouterr().out
+    assert "tiny_a: base@0 " in told and "tiny_b: base@0 restored" in told
+    made = {path.name for path in desk.folder.iterdir()} - {"data", "dvc.yaml", "lt", "params.yaml", "recipes", "stages", "told"}
+    assert made == {"results", "runs", ".dvc", ".dvcignore"} and [path.name for path in (desk.folder / "results").iterdir()] == ["tables"]
+    base = json.loads((desk.folder / "runs/tiny_a/results/details/base.json").read_text())
+    recipe = desk.json("tiny")["recipes"]["tiny_a"]
+    rows = recipe["rows"]
     assert rows["base"]["mean"]["balanced"] == base["mean"]["balanced"] and set(base["seeds"]) == {"0"}
     assert rows["base"]["status"] == "done" and rows["crt"]["status"] == "not run"
-    recipe = desk.json()["recipes"]["tiny_a"]
     assert recipe["versions"]["device"] == ["cpu"] and recipe["versions"]["torch"] and recipe["seconds"]["base"]["--seed 0"] > 0
-    desk.monkeypatch.setattr(subprocess, "Popen", None)
-    assert desk.table("tiny_a", "--collect") == []
+    assert desk.json("tiny")["recipes"]["tiny_b"]["seconds"]["base"] == recipe["seconds"]["base"]
+    desk.monkeypatch.setattr("lt.published.workspace.repro", None)
+    assert desk.table("tiny", "--collect") == []

@@ -121,7 +121,8 @@ def test_ctrl_c_that_was_ignored_is_ignored(monkeypatch):
 # Two processes; what they do is told by the last argument.
 ROLES = """
 import signal, sys, time
-from lt import command, distributed, launch
+from lt.core import command
+from lt.training import distributed, launch
 
 def main():
     with launch.processes():

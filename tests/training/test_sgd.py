@@ -67,7 +67,7 @@ def test_momenta_are_taken_over_and_not_shared():
 def test_training_does_not_wait_for_torchs_compiler():
     code = """
 import sys, torch
-from lt import engine, sgd
+from lt.training import engine, sgd
 optimizer = sgd.SGD([torch.nn.Parameter(torch.ones(3))], 0.1, 0.9, 0.0, False)
 (optimizer.parameters[0] ** 2).sum().backward()
 optimizer.step()

@@ -1,6 +1,6 @@
 """A table as Markdown, for reading as text as well: one section for each recipe, which are never ranked together."""
 
-from typing import Any
+from typing import Any, Collection
 
 from lt.report.words import aligned, in_words, number
 
@@ -92,8 +92,15 @@ def _made_by(recipe: dict[str, Any]) -> list[str]:
         return []
     versions = "; ".join(f"{key} {', '.join(map(str, found))}" for key, found in recipe["versions"].items() if found)
     how = "; ".join(f"{block}: compile {found['compile']}, {found['precision']}" for block, found in recipe["how"].items())
-    seconds = [f"{script} {in_words(sum(found.values()))} ({len(found)})" for script, found in recipe["seconds"].items()]
+    seconds = [f"{script} {_time(found.values())}" for script, found in recipe["seconds"].items()]
     return [
         f"Made by: {versions}; {how}; commit {', '.join(recipe['commits'])}.",
         f"Time in all (runs), without imports, of a run that continued a killed one the last part: {', '.join(seconds)}.",
     ]
+
+
+def _time(seconds: Collection[float | None]) -> str:
+    """Time of several runs, and of how many it is not known."""
+    known = [value for value in seconds if value is not None]
+    unknown = f", {len(seconds) - len(known)} of them unknown" if len(known) < len(seconds) else ""
+    return f"{in_words(sum(known))} ({len(seconds)}{unknown})"

@@ -1,0 +1,53 @@
+"""dvc.lock of a workspace: the stages that were made there, and what they were made of."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Iterable
+
+from lt.core.params import read_yaml
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """Stage, as DVC names it, -> its entry: cmd, deps, params, outs; {} where nothing was made."""
+    path = folder / "dvc.lock"
+    return read_yaml(path)["stages"] if path.is_file() else {}
+
+
+def command(entry: dict[str, Any]) -> list[str]:
+    """Script of a stage and its arguments: retrain, crt, --seed, 0."""
+    return entry["cmd"].removeprefix("python -m stages.").split()
+
+
+def seed(entry: dict[str, Any]) -> int | None:
+    """The seed that a stage ran with, None where it has none."""
+    _, found, value = entry["cmd"].partition(" --seed ")
+    return int(value) if found else None
+
+
+def key(entry: dict[str, Any]) -> str:
+    """Hash of all that a stage was made of and of what came out, the same wherever DVC made or restored it."""
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def params(entry: dict[str, Any]) -> dict[str, Any]:
+    """Dotted key of params.yaml -> the value that the stage ran with."""
+    return entry.get("params", {}).get("params.yaml", {})
+
+
+def rests_on(made: dict[str, dict[str, Any]], name: str, seeds: Iterable[int]) -> list[str]:
+    """A stage that was made, and those whose outputs it has read over these seeds, directly or not; in dvc.lock's order."""
+    seeds, found, todo = {None, *seeds}, {name}, [name]
+    while todo:
+        deps = [dep["path"] for dep in made[todo.pop()].get("deps", ())]
+        for other, entry in made.items():
+            outs = [out["path"] for out in entry.get("outs", ())]
+            if other not in found and seed(entry) in seeds and any(_holds(dep, out) for dep in deps for out in outs):
+                found.add(other)
+                todo.append(other)
+    return [other for other in made if other in found]
+
+
+def _holds(dep: str, out: str) -> bool:
+    """Whether an output is a dependency, or inside one that is a folder."""
+    return out == dep or out.startswith(f"{dep}/")

@@ -1,0 +1,42 @@
+"""What a stage's run took and who made it, kept beside DVC's run cache, so that it is known wherever DVC restores the stage."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lt.core import artifacts
+from lt.core.command import COST
+from lt.published import lock
+
+# A link in the workspace to the notes of all workspaces that share a cache.
+NOTES = ".notes"
+# The project's commit when the workspace got its code.
+COMMIT = ".commit"
+
+
+def link(folder: Path, cache: Path) -> None:
+    """Notes of this workspace lie in the cache's folder; `dvc gc` leaves them alone."""
+    (cache / "cost").mkdir(parents=True, exist_ok=True)
+    (folder / NOTES).unlink(missing_ok=True)
+    (folder / NOTES).symlink_to((cache / "cost").resolve(), target_is_directory=True)
+
+
+def take(folder: Path, made: dict[str, dict[str, Any]]) -> None:
+    """Turns the costs that stages have left in the workspace into notes of what was made."""
+    for entry in made.values():
+        path = folder / COST / f"{'_'.join(part.lstrip('-') for part in lock.command(entry)).replace(os.sep, '-')}.json"
+        if path.is_file():
+            write(folder, entry, artifacts.read_json(path) | {"commit": (folder / COMMIT).read_text(encoding="utf-8")})
+            path.unlink()
+
+
+def read(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
+    """The note of a stage: seconds, device, versions, commit; kept, where it was made by other code than dvc.lock says. {} where
+    it came from elsewhere, and nobody knows."""
+    path = folder / NOTES / f"{lock.key(entry)}.json"
+    return artifacts.read_json(path) if path.is_file() else {}
+
+
+def write(folder: Path, entry: dict[str, Any], content: dict[str, Any]) -> None:
+    """Replaces the note of a stage."""
+    artifacts.write_json(folder / NOTES / f"{lock.key(entry)}.json", content)

@@ -1,0 +1,253 @@
+"""A recipe's DVC workspace: a folder under runs/ with params.yaml, dvc.lock and a copy of the code, on the project's cache.
+
+    with held(workspace) as hold:
+        prepare(workspace, [0])
+        reproduce(workspace, ["base", "crt"], hold)
+        found = collect(workspace)
+"""
+
+import contextlib
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Iterable, Iterator
+
+import yaml
+
+from lt.core import artifacts
+from lt.core.params import read_yaml
+from lt.published import lock, notes
+from lt.published.engine import EngineError, dvc, repro
+from lt.report.table import dvc_stage
+
+RUNS = Path("runs")
+CODE = ("lt", "stages")
+FILES = ("dvc.yaml", ".dvcignore")
+# What takes long, or draws the data: never made a second time without being asked.
+TRAINING = ("subsample", "base", "features", "retrain", "distill")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One recipe at one budget. content: of params.yaml; its seeds do not matter"""
+
+    name: str
+    content: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return RUNS / self.name
+
+    def rows(self) -> list[str]:
+        """Rows of the table, in order."""
+        return ["base", *self.content["methods"], *(f"xerm_{teacher}" for teacher in self.content["teachers"])]
+
+    def stages(self, rows: Iterable[str]) -> list[str]:
+        """The stages, as DVC names them, that evaluate those of the rows that this recipe has."""
+        return [dvc_stage(row) for row in self.rows() if row in rows]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What `dvc status` finds changed under a stage that was made: keys of params.yaml, inputs, files of code."""
+
+    params: list[str]
+    inputs: list[str]
+    code: list[str]
+
+    def names(self) -> list[str]:
+        return [*self.params, *self.inputs, *self.code]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a workspace holds: entries of dvc.lock, their notes, and what has changed under them, by stage."""
+
+    made: dict[str, dict[str, Any]]
+    notes: dict[str, dict[str, Any]]
+    changed: dict[str, Changes]
+
+    def seeds(self, rows: Iterable[str]) -> list[int]:
+        """The seeds of that row which has most of them; [] where none is there."""
+        found = (lock.params(self.made[stage])["seeds"] for stage in map(dvc_stage, rows) if stage in self.made)
+        return max(found, key=len, default=[])
+
+
+@contextlib.contextmanager
+def held(workspace: Workspace) -> Iterator[IO]:
+    """Holds a workspace for this command, and the DVC that it starts, also where the command itself is killed.
+
+    DVC's own lock is free while a stage runs, when another command's code would take the place of this one's. Raises EngineError
+    where another one holds it. Yields the lock's file, to be inherited. Without effect on Windows.
+    """
+    workspace.folder.mkdir(parents=True, exist_ok=True)
+    with open(workspace.folder / ".lock", "w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ModuleNotFoundError:
+            pass
+        except BlockingIOError:
+            told = "is in use by another command, or by a DVC that it left: wait for it, or end it"
+            raise EngineError(f"{workspace.folder} {told}") from None
+        yield file
+
+
+def prepare(workspace: Workspace, seeds: list[int]) -> None:
+    """Makes the workspace ready: a copy of the project's code, its data, cache and remote, and params.yaml with these seeds.
+
+    Stages run from the copy, so that an edit in the middle of a long run does not reach a part of it.
+    """
+    folder = workspace.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / notes.NOTES).exists():
+        notes.take(folder, lock.read(folder))  # of a command that was killed, under the commit of its code
+    if not (folder / ".dvc").is_dir():
+        dvc(folder, "init", "--no-scm", "--quiet")
+    for name in CODE:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy2(name, folder / name)
+    (folder / "data").unlink(missing_ok=True)
+    (folder / "data").symlink_to(Path("data").resolve(), target_is_directory=True)
+    artifacts.write_text(folder / notes.COMMIT, commit())
+    notes.link(folder, share(folder))
+    write_params(workspace, seeds)
+
+
+def share(folder: Path) -> Path:
+    """Gives the workspace the project's DVC settings, its cache and remote among them; returns the cache's folder."""
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as project:
+            settings, cache = project.config.read(), project.cache.local_cache_dir
+    except NotDvcRepoError:
+        raise EngineError("this project has no folder .dvc, where the cache lies that tables share: `dvc init` makes one") from None
+    settings["cache"] = settings.get("cache", {}) | {"dir": cache}
+    settings["core"] = settings.get("core", {}) | {"no_scm": True}
+    with Repo(str(folder)) as own, own.config.edit() as found:
+        found.clear()
+        found.update(settings)
+    return Path(cache)
+
+
+def write_params(workspace: Workspace, seeds: list[int]) -> None:
+    """Writes the workspace's params.yaml."""
+    text = yaml.safe_dump(workspace.content | {"seeds": seeds}, sort_keys=False)
+    artifacts.write_text(workspace.folder / "params.yaml", f"# Written by python -m stages.table: {workspace.name}\n{text}")
+
+
+def reproduce(workspace: Workspace, rows: list[str], hold: IO | None = None, again: Iterable[str] = ()) -> None:
+    """Makes these rows over the seeds of params.yaml: what is up to date stays, what the cache has is restored, the rest runs.
+
+    again: stages that run whatever DVC thinks of them. The project's remote, if it has one, is asked for what the cache has not.
+    Raises EngineError where a stage fails, KeyboardInterrupt on a stop signal.
+    """
+    from dvc.repo import Repo
+
+    with Repo(str(workspace.folder)) as own:
+        pull = ["--pull"] if own.config["core"].get("remote") else []
+    run = partial(repro, workspace.folder, hold=hold, show=lambda told: print(f"{workspace.name}: {told}", flush=True))
+    try:
+        if again:
+            run("--force", "--single-item", *again)
+        run(*pull, *workspace.stages(rows))
+    finally:
+        notes.take(workspace.folder, lock.read(workspace.folder))
+
+
+def collect(workspace: Workspace) -> Collected:
+    """What the workspace holds now; runs nothing."""
+    made = lock.read(workspace.folder)
+    found = {stage: notes.read(workspace.folder, entry) for stage, entry in made.items()}
+    return Collected(made, found, changed(workspace) if made else {})
+
+
+def bring_up(workspace: Workspace, rows: list[str]) -> dict[str, Changes]:
+    """The trainings of these rows that were made here and are out of date, with what has changed under them.
+
+    Before that, what takes no time and has changed is made anew, and what is not as it was made is taken from the cache.
+    """
+    folder, targets = workspace.folder, workspace.stages(rows)
+    made = lock.read(folder)
+    if not made or not changed(workspace, targets):
+        return {}
+    graph = read_yaml(folder / "dvc.yaml")["stages"]
+    repro(folder, *(stage for stage in graph if not stage.startswith((*TRAINING, "evaluate", "report"))), show=lambda told: None)
+    dvc(folder, "checkout", "--quiet", "--force", "--allow-missing", "--with-deps", *(name for name in targets if name in made))
+    found = changed(workspace, targets).items()
+    return {stage: what for stage, what in found if stage in made and stage.startswith(TRAINING) and what.names()}
+
+
+def forget(workspace: Workspace, stages: Iterable[str]) -> None:
+    """Removes the numbers of rows that rest on stages which are to run again: a kill must not leave them beside other models."""
+    made, stages = lock.read(workspace.folder), set(stages)
+    for row in workspace.rows():
+        entry = made.get(dvc_stage(row))
+        if entry and stages & set(lock.rests_on(made, dvc_stage(row), lock.params(entry)["seeds"])):
+            details(workspace, row).unlink(missing_ok=True)
+
+
+def keep(workspace: Workspace, stages: list[str]) -> None:
+    """Records trainings that other code has made as made by the present one, as `dvc commit` does, and notes that."""
+    before = lock.read(workspace.folder)
+    dvc(workspace.folder, "commit", "--quiet", "--force", *stages)
+    after = lock.read(workspace.folder)
+    for stage in stages:
+        notes.write(workspace.folder, after[stage], notes.read(workspace.folder, before[stage]) | {"kept": True})
+
+
+def kept(workspace: Workspace, rows: list[str]) -> list[str]:
+    """Trainings under these rows that were kept although other code has made them."""
+    found, made = collect(workspace), lock.read(workspace.folder)
+    last = [stage for stage in workspace.stages(rows) if stage in made]
+    under = {stage for name in last for stage in lock.rests_on(made, name, lock.params(made[name])["seeds"])}
+    return [stage for stage in made if stage in under and "kept" in found.notes[stage]]
+
+
+def details(workspace: Workspace, row: str) -> Path:
+    """Everything that was measured on a row."""
+    return workspace.folder / "results" / "details" / f"{row}.json"
+
+
+def changed(workspace: Workspace, targets: Iterable[str] = ()) -> dict[str, Changes]:
+    """What `dvc status` tells of these stages and all before them, or of every stage."""
+    deps = ["--with-deps"] if targets else []
+    told = json.loads(dvc(workspace.folder, "--wait-for-lock", "status", "--json", *deps, *targets))
+    return {stage: _changes(entries) for stage, entries in told.items()}
+
+
+def _changes(entries: list[Any]) -> Changes:
+    found = Changes([], [], [])
+    for entry in entries:
+        if not isinstance(entry, dict):
+            found.inputs.append("its command")
+            continue
+        for dep, how in entry.get("changed deps", {}).items():
+            if isinstance(how, dict):
+                found.params.extend(how)
+            elif dep.startswith(("lt/", "stages/", "artifacts/code/")):
+                found.code.append(dep)
+            elif how != "deleted":  # what is gone from the workspace is restored
+                found.inputs.append(dep)
+    return found
+
+
+def commit() -> str:
+    """The project's commit in 12 digits, and whether its code differs from it; 'unknown' without git."""
+    try:
+        last = _git("rev-parse", "--short=12", "HEAD")
+        return f"{last} with changes" if _git("status", "--porcelain", "--", *CODE, "dvc.yaml") else last
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
