@@ -167,7 +167,12 @@ def collect(workspace: Workspace) -> Collected:
     """What the workspace holds now; runs nothing."""
     made = lock.read(workspace.folder)
     found = {stage: notes.read(workspace.folder, entry) for stage, entry in made.items()}
-    return Collected(made, found, changed(workspace) if made else {})
+    try:
+        return Collected(made, found, changed(workspace) if made else {})
+    except EngineError as error:
+        if " is busy" not in str(error):
+            raise
+        return Collected(made, found, {})  # DVC does not look at what a stage is at work on; what was made stands
 
 
 def bring_up(workspace: Workspace, rows: list[str]) -> dict[str, Changes]:
