@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lt.check import mistakes
 from lt.core import files, params
 from lt.evaluate import label_shift
 from lt.network import weights_file
@@ -44,7 +45,7 @@ def test_any_yaml(path, content):
 def test_any_edit_of_the_shipped_params(path, place, length, text):
     path.write_text(SHIPPED[:place] + text + SHIPPED[place + length :], encoding="utf-8", errors="replace")
     try:
-        params.load(path)
+        mistakes.load(path)
     except params.ParamsError as error:
         assert str(path) in str(error)
 
@@ -55,7 +56,7 @@ def test_any_value_of_any_key_of_params(path, key, value):
     content = params.read_yaml(ROOT / "params.yaml") | {key: value}
     path.write_text(json.dumps(content))
     try:
-        params.load(path)
+        mistakes.load(path)
     except params.ParamsError as error:
         assert str(path) in str(error)
 
@@ -98,7 +99,7 @@ def test_traps_of_yaml_are_told_with_their_line(path, text, told):
     path.write_text(text)
     start = time.monotonic()
     with pytest.raises(params.ParamsError, match=told) as error:
-        params.load(path)
+        mistakes.load(path)
     assert time.monotonic() - start < 10  # a hang, not a speed bar
     assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
 

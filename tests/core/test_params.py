@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 import yaml
 
+from lt.check import mistakes
 from lt.core import params
 from lt.core.options import options_of
 from lt.core.plugins import FUNCTIONS, names, path_of
@@ -84,7 +85,7 @@ def test_the_shipped_file_lists_every_option(kind):
 )
 def test_each_mistake_names_key_value_and_remedy(tmp_path, changes, told):
     with pytest.raises(params.ParamsError) as error:
-        params.load(written(tmp_path, **changes))
+        mistakes.load(written(tmp_path, **changes))
     for part in [*told, "-S", "git checkout"]:
         assert part in str(error.value)
 
@@ -109,7 +110,7 @@ def test_every_number_among_the_options_has_an_end(kind):
 
 def test_all_mistakes_are_told_together(tmp_path):
     with pytest.raises(params.ParamsError, match="3 mistakes") as error:
-        params.load(written(tmp_path, loss="bayes", imbalance=-3, methods__balms__lr="fast"))
+        mistakes.load(written(tmp_path, loss="bayes", imbalance=-3, methods__balms__lr="fast"))
     assert all(word in str(error.value) for word in ("bayias", "imbalance", "methods.balms.lr"))
 
 
@@ -117,7 +118,7 @@ def test_all_mistakes_are_told_together(tmp_path):
 def test_numbers_as_dvc_writes_them_are_numbers(tmp_path, text, value):
     path = tmp_path / "params.yaml"
     path.write_text(params.PATH.read_text().replace("  weight_decay: 5.0e-4", f"  weight_decay: {text}"))
-    assert params.load(path).train.weight_decay == value
+    assert mistakes.load(path).train.weight_decay == value
 
 
 def test_yaml_is_read_as_version_1_2(tmp_path):
@@ -132,7 +133,7 @@ def test_a_broken_file_is_told(tmp_path, text, told):
     if text is not None:
         path.write_text(text)
     with pytest.raises(params.ParamsError, match=told):
-        params.load(path)
+        mistakes.load(path)
 
 
 def test_check_imports_no_torch():

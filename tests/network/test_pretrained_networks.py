@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lt.check import mistakes
 from lt.core import params
 from lt.core.plugins import load
 from lt.network import classifier
@@ -192,7 +193,7 @@ def test_what_asks_for_a_training_is_refused_without_one(tmp_path, changes, told
     from tests.core.test_params import written as written_params
 
     with pytest.raises(params.ParamsError) as error:
-        params.load(written_params(tmp_path, train__epochs=0, **changes))
+        mistakes.load(written_params(tmp_path, train__epochs=0, **changes))
     assert told in str(error.value)
 
 

@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch import nn
 
+from lt.check import mistakes
 from lt.base.trained import train_base
 from lt.core import params
 from lt.core.options import options_of
@@ -48,7 +49,7 @@ def expanded(name, content=SHIPPED):
 def loaded(content, folder):
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return params.load(path)
+    return mistakes.load(path)
 
 
 def changed(value):
