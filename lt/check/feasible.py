@@ -66,7 +66,7 @@ def size_mistakes(content: dict[str, Any], subset: dict[str, Any]) -> list[str]:
     for block in ("train", "distill", "features"):
         size = at(content, f"{block}.batch_size")
         if _whole(size):
-            found += _too_large(f"{block}.batch_size", min(size, images), 3 * side**2)
+            found += _too_large(f"{block}.batch_size", min(size, images), 3 * side**2 if side else width)  # of embeddings there is no side
     methods = content.get("methods")
     for name in methods if isinstance(methods, dict) else ():
         size = at(content, f"methods.{name}.batch_size")

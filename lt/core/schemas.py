@@ -6,7 +6,8 @@ from pydantic import BaseModel, Field
 
 from lt.core.options import LARGEST, MOST, Count, Index, Real, Seed
 
-Colours = Annotated[list[Real], Field(min_length=3, max_length=3)]
+# one for embeddings, which have no colours
+Colours = Annotated[list[Real], Field(min_length=1, max_length=3)]
 Prior = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
 Digits = Annotated[str, Field(pattern=r"^[0-9]{1,18}$")]
 Metrics = dict[str, float | None]
@@ -83,7 +84,7 @@ class SubsetFile(BaseModel):
     seed: Seed
     sha256: str
     raw_sha256: str
-    image_size: Count
+    image_size: Count | None
     mean: Colours
     std: Colours
     val_part: str

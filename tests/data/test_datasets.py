@@ -46,7 +46,7 @@ def test_digits_constants_are_those_of_the_train_part():
 
 def test_digits_need_neither_torch_nor_an_import_of_scikit_learn():
     code = (
-        "import sys, pathlib, lt.datasets.digits as d, lt.data.split.index, lt.core.subset; d.open_split(pathlib.Path(), 'test');"
+        "import sys, pathlib, lt.datasets.digits as d, lt.data.index, lt.core.subset; d.open_split(pathlib.Path(), 'test');"
         "print([m for m in ('torch', 'torchvision', 'sklearn') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True).stdout.strip() == "[]"

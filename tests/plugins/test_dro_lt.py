@@ -273,7 +273,7 @@ def test_the_stage_writes_the_backbone_and_the_teacher_uses_it(stages_in, monkey
     monkeypatch.chdir(folder)
     written = folder / "artifacts/retrain/dro_lt/0"
     assert {path.name for path in written.iterdir()} == {
-        "row.json", "weights.safetensors", "backbone.safetensors", "log.csv", "backbone_log.csv", "eps.npy", "test_logits.npy"
+        "manifest.json", "row.json", "weights.safetensors", "backbone.safetensors", "log.csv", "backbone_log.csv", "eps.npy", "test_logits.npy"
     }
     assert (folder / ".resume").is_dir() and not list(folder.glob(".resume/*")), "the training states are cleared"
     assert len(artifacts.read_log(written / "backbone_log.csv")) == 1

@@ -8,9 +8,10 @@ from torch.nn import functional as F
 from lt.core.plugins import load, names
 from lt.network.resnet import Block
 
-# The large ones share the code of resnet10, and are tested in test_backbones.py at less cost.
+# The large ones share the code of resnet10, and are tested in test_backbones.py at less cost; networks of other libraries in
+# test_pretrained_networks.py; identity takes no images, see test_embeddings.py.
 LARGE = {"resnet50", "resnet152", "resnext50_32x4d"}
-ALL = [name for name in names("models") if name not in LARGE]
+ALL = [name for name in names("models") if name not in LARGE | {"identity", "timm", "torchvision"}]
 
 
 def make(name, seed=0, **options):

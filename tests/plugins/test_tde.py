@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lt.core import artifacts
+from lt.core.schemas import Context
 from lt.distill.xerm import TwoViews
 from lt.methods import tde
 from lt.network.classifier import Classifier, DecisionRule, build_head, read_rule, write_rule
@@ -57,7 +58,7 @@ def test_worked_numbers(num_heads):
 def test_alpha_replaces_the_base_models_and_is_kept_in_the_artifact(num_heads, tmp_path):
     result = tde.fit(inputs(causal_head(num_heads, alpha=0.25)), alpha=ALPHA[num_heads])
     close(rule_of(result)(FEATURES), DIRECT[num_heads])
-    write_rule(tmp_path, rule_of(result), result.logit_prior, None, {})
+    write_rule(tmp_path, rule_of(result), result.logit_prior, None, dict.fromkeys(Context.model_fields, "x"))
     rule, row = read_rule(tmp_path)
     close(rule(FEATURES), DIRECT[num_heads])
     assert row["balanced_view"] and row["head"]["options"] == {"num_heads": num_heads, "alpha": ALPHA[num_heads]}

@@ -312,7 +312,9 @@ def test_wrong_logits_are_refused_and_nothing_is_written(workspace):
     with pytest.raises(ValueError, match="row crt, seed 1: 240 of 240 rows hold NaN"):
         workspace.run(evaluate, "crt")
     workspace.write_row("crt", 1, np.zeros((240, 4), dtype=np.float32))
-    artifacts.write_json(artifacts.row_dir("crt", 1) / "row.json", {"logit_prior": [0.5, 0.5]})
+    artifacts.write_json(artifacts.row_dir("crt", 1) / "row.json", {
+        "logit_prior": [0.5, 0.5], "context": made_of(workspace.settings, workspace.subset)
+    })
     with pytest.raises(artifacts.ArtifactError, match="logit_prior of shape"):
         workspace.run(evaluate, "crt")
     assert not artifacts.RESULTS.exists()

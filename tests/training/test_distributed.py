@@ -17,7 +17,8 @@ from lt.distill.xerm import Xerm
 from lt.methods.dro_lt import clean_bank
 from lt.network.classifier import Classifier, build_head
 from lt.retrain.robust_loss import RobustObjective, Robustness
-from lt.training import distributed, engine, launch, objective
+from lt.training import distributed, engine, launch
+from lt.training.objective import Objective, Supervised
 
 COUNTS = np.array([12, 6, 4])
 BATCH = 7  # the last of four batches holds one of the 22 images: one process has none
@@ -52,17 +53,17 @@ def classifier(seed: int = 0, head: str = "linear", experts: int = 1) -> Classif
     return Classifier(backbone, build_head(spec, seed), (0.5,) * 3, (0.25,) * 3).double()
 
 
-def supervised(name: str, **options) -> objective.Objective:
-    return objective.Supervised(load("losses", name)(COUNTS, **options))
+def supervised(name: str, **options) -> Objective:
+    return Supervised(load("losses", name)(COUNTS, **options))
 
 
-def xerm() -> objective.Objective:
+def xerm() -> Objective:
     teacher = classifier(seed=1).eval().requires_grad_(False)
     options = Teacher(gamma=1.5, eps=1e-5, temperature=2.0, weights="xerm", student="warm", student_loss="base")
     return Xerm(lambda images: (teacher(images), teacher(images).flip(1)), options, load("losses", "lade")(COUNTS), COUNTS)
 
 
-def robust(**changes) -> objective.Objective:
+def robust(**changes) -> Objective:
     plain = {
         "lambda_robust": 1.0, "temperature": 0.5, "eps_mode": "learned_free", "eps_init": 1.0, "eps_factor": 1,
         "ce_weight": "lt", "robust_weight": "lt", "centroid_source": "clean",
@@ -70,10 +71,10 @@ def robust(**changes) -> objective.Objective:
     return RobustObjective(Robustness(**plain | changes), COUNTS, (6,), clean_bank).double()
 
 
-class Recording(objective.Objective):
+class Recording(Objective):
     """Keeps what each step saw."""
 
-    def __init__(self, objective: objective.Objective):
+    def __init__(self, objective: Objective):
         super().__init__()
         self.objective, self.seen = objective, []
 
@@ -122,8 +123,8 @@ def make_run(objective, mix=("none", {}), sampler="instance", weighting=("none",
     crop = crop_flip.make(8)
     return engine.Run(
         classifier(head=head, experts=experts), objective(), images, labels,
-        load("samplers", sampler)(labels.numpy(), COUNTS, BATCH), lambda images, keys: crop(images, keys).double(),
-        load("mixes", mix[0])(COUNTS, **mix[1]), load("weightings", weighting[0])(COUNTS, **weighting[1]), schedule, 0, "test",
+        load("samplers", sampler)(labels.numpy(), COUNTS, BATCH), lambda images, keys: crop(images, keys).double(), schedule, 0, "test",
+        load("mixes", mix[0])(COUNTS, **mix[1]), load("weightings", weighting[0])(COUNTS, **weighting[1]),
         dev_images=images, dev_labels=labels,
     )
 

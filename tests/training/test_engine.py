@@ -18,8 +18,9 @@ from lt.losses import ce
 from lt.mixes import none as no_mix
 from lt.network.classifier import Classifier, build_head
 from lt.samplers import instance
-from lt.training import checkpoint, distributed, engine, objective
+from lt.training import checkpoint, distributed, engine
 from lt.training.contracts import Mixed
+from lt.training.objective import Objective, Supervised, TrainingError
 from lt.weightings import none as no_weighting
 
 COUNTS = np.array([12, 6, 4])
@@ -38,7 +39,7 @@ class Backbone(nn.Module):
         return features if self.experts == 1 else features.unflatten(1, (self.experts, 6))
 
 
-class Stateful(objective.Objective):
+class Stateful(Objective):
     """Cross-entropy with a trained temperature, centred on statistics of the epoch before, and a column of the log."""
 
     def __init__(self):
@@ -97,7 +98,7 @@ def make_run(state=None, experts=1, head="linear", objective=None, **changes) ->
         backbone = Backbone(experts)
     model = Classifier(backbone, build_head(spec, 0), (0.5,) * 3, (0.25,) * 3)
     parts = {
-        "objective": objective or objective.Supervised(ce.make(COUNTS)),
+        "objective": objective or Supervised(ce.make(COUNTS)),
         "sampler": instance.make(labels.numpy(), COUNTS, settings.batch_size),
         "augment": crop_flip.make(8), "mix": no_mix.make(COUNTS), "weighting": no_weighting.make(COUNTS),
     }
@@ -187,11 +188,11 @@ def test_training_leaves_the_global_random_state_alone():
 def test_a_mixed_batch_has_the_mixed_loss():
     logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.1, 0.0]], dtype=torch.float64)
     a, b, lam = torch.tensor([0, 1]), torch.tensor([2, 1]), torch.tensor([0.7, 0.25], dtype=torch.float64)
-    found = objective.Supervised(ce.make(COUNTS))(None, logits, Mixed(None, a, b, lam))
+    found = Supervised(ce.make(COUNTS))(None, logits, Mixed(None, a, b, lam))
     log_p = logits.log_softmax(1)
     expected = torch.stack([-0.7 * log_p[0, 0] - 0.3 * log_p[0, 2], -log_p[1, 1]])
     torch.testing.assert_close(found, expected)
-    both = objective.Supervised(ce.make(COUNTS))(None, torch.stack([logits, 2 * logits], 1), Mixed(None, a, b, lam))
+    both = Supervised(ce.make(COUNTS))(None, torch.stack([logits, 2 * logits], 1), Mixed(None, a, b, lam))
     log_p = (2 * logits).log_softmax(1)
     torch.testing.assert_close(both, expected + torch.stack([-0.7 * log_p[0, 0] - 0.3 * log_p[0, 2], -log_p[1, 1]]))
 
@@ -249,7 +250,7 @@ def test_the_backbone_learns_at_a_rate_of_its_own_and_what_is_new_in_it_at_the_f
 def test_a_batch_goes_through_the_model_once_and_when_it_is_needed(looks, expected):
     order = []
 
-    class Recording(objective.Supervised):
+    class Recording(Supervised):
         def forward(self, *batch):
             order.append("pass")
             return super().forward(*batch)
@@ -283,7 +284,7 @@ def test_an_image_is_augmented_alike_in_a_batch_of_any_size(size):
 
 
 def test_the_log_is_the_mean_over_examples_with_a_smaller_last_batch():
-    class Brightness(objective.Objective):
+    class Brightness(Objective):
         def forward(self, features, logits, mixed):
             return mixed.images.mean((1, 2, 3)) + 0 * logits.sum(1)
 
@@ -307,7 +308,7 @@ def test_frozen_parameters_stay_and_the_objectives_are_trained():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(value, state, monkeypatch):
-    class Breaks(objective.Supervised):
+    class Breaks(Supervised):
         calls = 0
 
         def forward(self, features, logits, mixed):
@@ -315,7 +316,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(value, st
             return super().forward(features, logits, mixed) * (value if self.calls == STEPS + 2 else 1.0)
 
     run = make_run(state, objective=Breaks(ce.make(COUNTS)))
-    with pytest.raises(objective.TrainingError) as error:
+    with pytest.raises(TrainingError) as error:
         engine.train(run)
     for part in (f"{value}", "batch 2 of epoch 2", "learning rate 0.05", "try a lower lr", "nothing was written"):
         assert part in str(error.value)
@@ -329,7 +330,7 @@ def test_weights_that_are_not_finite_after_the_last_step_stop_too():
         return torch.full_like(step.losses(), 1e6)
 
     run = make_run(lr=1e38, epochs=1, batch_size=22, warmup_epochs=0, schedule="constant", weighting=weights)
-    with pytest.raises(objective.TrainingError, match="a weight is NaN or infinite after the last step of epoch 1.*1e[+]38"):
+    with pytest.raises(TrainingError, match="a weight is NaN or infinite after the last step of epoch 1.*1e[+]38"):
         engine.train(run)
 
 
@@ -338,12 +339,12 @@ def test_an_epoch_without_a_batch_is_told():
         def epoch(self, generator, progress):
             return []
 
-    with pytest.raises(objective.TrainingError, match="no batch; got 22 images, batch_size 8"):
+    with pytest.raises(TrainingError, match="no batch; got 22 images, batch_size 8"):
         engine.train(make_run(sampler=Empty()))
 
 
 def test_a_weighting_without_its_development_set_is_told():
-    with pytest.raises(objective.TrainingError, match="development set"):
+    with pytest.raises(TrainingError, match="development set"):
         engine.train(make_run(weighting=lambda step: step.dev_batch(4)))
 
 

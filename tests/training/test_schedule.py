@@ -140,8 +140,9 @@ RELEASED = {
     "imagenet_lt_rx50_xerm": (partial(cosine, lr=0.05), partial(cosine, lr=0.05)),
     "places_lt_r152_balms": (None, None),  # the base is downloaded
     "places_lt_*_xerm_tde": (step_of_ten, step_of_ten),
-    **{f"{dataset}_if{imbalance}_balms": (balms_of(dataset, imbalance), None)
-       for dataset in ("cifar10", "cifar100") for imbalance in (10, 50, 100, 200)},
+    "own_images": (None, None),
+    **{f"{dataset}_if{imbalance}_{name}": (balms_of(dataset, imbalance), None)
+       for dataset in ("cifar10", "cifar100") for imbalance in (10, 50, 100, 200) for name in ("balms", "over_balance")},
 }
 # Epochs where the share of the highest learning rate is another than in the release, which the recipe's text tells.
 DIFFERENT = {
