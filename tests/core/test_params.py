@@ -10,6 +10,7 @@ import yaml
 
 from lt.check import mistakes
 from lt.core import params
+from lt.core.yaml_file import YamlError
 from lt.core.options import options_of
 from lt.core.plugins import FUNCTIONS, names, path_of
 
@@ -132,7 +133,7 @@ def test_a_broken_file_is_told(tmp_path, text, told):
     path = tmp_path / "params.yaml"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(params.ParamsError, match=told):
+    with pytest.raises(YamlError, match=told):
         mistakes.load(path)
 
 

@@ -186,7 +186,7 @@ def test_the_stages_without_any_training(stages_in, weights):
         ({"sampler": "class_aware"}, "sampler: got 'class_aware', expected 'instance'"),
         ({"train__test_every": 1}, "train.test_every: got 1, expected 0 with train.epochs 0"),
         ({"model": "resnet10", "models__resnet10__projection": 8}, "models.resnet10.projection: got 8, expected null"),
-        ({"model": "identity"}, "model: got 'identity', which is for dataset embeddings alone"),
+        ({"model": "identity"}, "dataset: got 'digits', expected 'embeddings' with models.identity, which passes features on"),
     ],
 )
 def test_what_asks_for_a_training_is_refused_without_one(tmp_path, changes, told):

@@ -135,7 +135,7 @@ def test_who_sees_labelled_validation_images_is_told(name, tmp_path):
     settings = loaded(expanded(name), tmp_path)
     seeing = {
         row for row, options in settings.methods.items()
-        if any(option in options and options[option] == value for option, value in params.VALIDATES.items())
+        if any(option in options and options[option] == value for option, value in mistakes.VALIDATES.items())
     }  # fmt: skip
     (told,) = [line for line in RECIPES[name].differs if "labelled images of the validation part" in line]
     assert all(row in told for row in seeing) and (not name.endswith("_balms") or "balms" in seeing)
