@@ -8,7 +8,8 @@ from tests.docs.markdown import PAGES
 
 TABLES = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "results/tables").glob("*.json")]
 SECTIONS = [section for table in TABLES for section in table["recipes"].values()]
-DIGITS = next(table for table in TABLES if table["table"] == "digits")["recipes"]["digits_full"]["rows"]
+RECIPES = next(table for table in TABLES if table["table"] == "digits")["recipes"]
+DIGITS = RECIPES["digits_full"]["rows"]
 COLUMNS = {"balanced %": "balanced", "head %": "head", "mid %": "mid", "tail %": "tail", "nll": "nll", "ece %": "ece"}
 
 
@@ -45,3 +46,15 @@ def test_percentages_of_the_readme_are_measured_ones():
     for page in (ROOT / "README.md", ROOT / "docs/published.md"):
         found = re.findall(r"(\d+\.\d) (?:%|to)", page.read_text(encoding="utf-8"))
         assert found and not {*found} - MEANS, page
+
+
+def test_which_method_when():
+    """What the README says of the tables in words."""
+    mean = {row: content["mean"] for row, content in DIGITS.items()}
+    heads = ("crt", "pc", "balanced_softmax", "balms")  # those of its own table
+    assert {*sorted(heads, key=lambda row: mean[row]["tail"])[-2:]} == {"balanced_softmax", "balms"}
+    for teacher in ("balms", "pc"):
+        assert all(mean[f"xerm_{teacher}"][metric] < mean[teacher][metric] for metric in ("nll", "ece"))
+    for recipe in ("digits_unimix_bayias", "digits_lade"):
+        assert RECIPES[recipe]["rows"]["base"]["mean"]["balanced"] > 0.04 + max(row["balanced"] for row in mean.values())
+    assert all(row["tail"] > 0.1 + mean["base"]["tail"] for name, row in mean.items() if name in heads)
