@@ -163,7 +163,7 @@ def test_table_cells():
     content["mean"]["few"] = content["sd"]["few"] = None
     line = markdown({"base": content}, context).splitlines()[-1]
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
-        "base", *["87.7 ± 1.2"] * 4, "-", *["87.7 ± 1.2"] * 3, "0.877 ± 0.012", "87.7 ± 1.2",
+        "base", *["87.7 ± 1.2"] * 5, "-", *["87.7 ± 1.2"] * 3, "0.877 ± 0.012", "87.7 ± 1.2",
     ]  # fmt: skip
     single, context = numbers("base", 0.5)
     table = markdown({"base": single}, context | {"seeds": "4"})
