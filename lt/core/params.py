@@ -25,6 +25,8 @@ AXES = {
 
 # option of a method -> the value with which the method uses the labels of the validation part
 VALIDATES = {"meta_set": "val", "tau": None}
+# option of a weighting, and the value with which it adds labelled images that the subset left out
+ADDS = ("dev_source", "train_pool_extra")
 
 
 class ParamsError(ValueError):
@@ -41,6 +43,7 @@ class Subset(Block):
     profile: Literal["exp", "step", "none"]
     seed: Seed
     val_fraction: Annotated[float, Field(ge=0, lt=1)]
+    reserve: Index = 0
 
 
 class Schedule(Block):
@@ -161,6 +164,11 @@ class Settings(Block):
         """Whether the base model is trained, and not a head alone on the features of a backbone that stays as it is."""
         return self.train.epochs > 0
 
+    def adds_images(self) -> bool:
+        """Whether the base model is trained with labelled images besides those of the subset."""
+        option, value = ADDS
+        return self.options("weightings", self.weighting).get(option) == value
+
     def tested_while_training(self) -> bool:
         """Whether the base model or the xERM students are tested after epochs before the last."""
         return bool(self.train.test_every or self.distill.test_every)
@@ -250,6 +258,8 @@ def _cross_mistakes(settings: Settings) -> list[str]:
         start = (getattr(settings, kind).get(name) or {}).get("start_epoch") or 0
         if settings.trains_backbone() and start >= settings.train.epochs:
             found.append(f"{kind}.{name}.start_epoch: got {start}, expected less than train.epochs ({settings.train.epochs})")
+    if settings.subset.reserve and settings.subset.profile == "none":
+        found.append(f"subset.reserve: got {settings.subset.reserve}, expected 0 with profile none, which takes all images")
     if settings.weighting == "longtail_da" and settings.mix != "none":
         found.append(f"mix: got {settings.mix!r}, expected 'none' with weighting longtail_da, which weights single examples")
     if settings.weighting == "longtail_da" and settings.train.sync_batchnorm:

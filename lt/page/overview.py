@@ -25,9 +25,10 @@ def summary(sources: Sources) -> str:
     kept = f", {facts['val_size']:,} kept out for validation" if facts["val_size"] else ""
     sizes = f"{len(counts)} classes, {sum(counts):,} training images ({span}{kept}), {tests:,} test images; "
     seeds = context["seeds"].split()
+    extra = f" Trained with extra data: {context['extra_data']}." if "extra_data" in context else ""
     text = (
         f"Imbalance {context['imbalance']}; {sizes}model {context['model']}, loss {context['loss']}, "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {' '.join(seeds)}."
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {' '.join(seeds)}.{extra}"
     )
     return escape(text)
 

@@ -85,6 +85,8 @@ def _preamble(context: dict[str, str], details: dict[str, Any]) -> str:
     is_mean = len(context["seeds"].split()) > 1
     spread = f"mean ± sd over seeds {context['seeds']}" if is_mean else f"seed {context['seeds']} only, so no sd"
     notes = [f" {details['val_size']} images were kept out of training, for validation."] if details["val_size"] else []
+    if "extra_data" in context:
+        notes += [f" **Extra data**: the base model, and so every row, was trained with {context['extra_data']}."]
     if ORACLE[0] in details["mean"]:
         notes += [" oracle_*: the best of the tested epochs, chosen on the test set: not to be compared with the other columns."]
     return (

@@ -257,6 +257,19 @@ def test_size_of_the_validation_part_is_told(workspace):
     assert "5 images were kept out of training" in Path("results/table.md").read_text(encoding="utf-8")
 
 
+def test_extra_data_are_told_in_every_row_and_in_the_table(workspace):
+    workspace.run_all()
+    assert "Extra data" not in Path("results/table.md").read_text(encoding="utf-8")
+    workspace.content["weighting"] = "longtail_da"
+    workspace.content["weightings"]["longtail_da"]["dev_source"] = "train_pool_extra"
+    for row in ROWS:
+        workspace.write_rows(row)
+    workspace.run_all()
+    told = "labelled images that the subset left out, in weighting longtail_da"
+    assert {read(f"results/details/{row}.json")["context"]["extra_data"] for row in ROWS} == {told}
+    assert f"**Extra data**: the base model, and so every row, was trained with {told}" in Path("results/table.md").read_text(encoding="utf-8")
+
+
 def test_points_for_plots_are_those_of_the_details(workspace):
     workspace.run_all()
     rows, classes, bins = (read_csv(f"results/plots/{name}.csv") for name in ("rows", "classes", "reliability"))
