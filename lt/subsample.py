@@ -77,13 +77,13 @@ def carve(index: np.ndarray, labels: np.ndarray, fraction: float) -> tuple[np.nd
 
 def make(
     dataset: str, train: Split, test: Split, *, kind: str, imbalance: float, seed: int, val_fraction: float, raw_sha256: str,
-    val: Split | None = None,
+    val: Split | None = None, reserve: int = 0,
 ) -> Subset:
     """Draws the long-tailed part of `train`, and keeps a validation part out of it; `val`, if given, is that part instead.
 
     kind: 'exp', 'step' or 'none', see lt.subsample.profile    imbalance >= 1    seed: of the draw    val_fraction: see carve
-    raw_sha256: see Subset
-    raises ValueError where the parts differ in their classes, or a profile is asked for of data that are imbalanced as they are
+    raw_sha256: see Subset    reserve: images of each class that are never drawn, so that n_max is so many fewer
+    raises ValueError where the parts differ in their classes, a class has no more than `reserve` images, or a profile is asked for of data that are imbalanced as they are
     """
     if val and val_fraction:
         raise ValueError(f"subset.val_fraction: got {val_fraction}, expected 0: {dataset} has a validation part of its own")
@@ -96,7 +96,9 @@ def make(
             f"{dataset} is imbalanced as it is, {available.min()} to {available.max()} images per class; profile {kind!r} starts "
             f"from the smallest class and would drop most of the others: take the data as they are with -S subset.profile=none"
         )
-    drawn = profile(kind, available, imbalance)
+    if reserve >= available.min():
+        raise ValueError(f"subset.reserve: got {reserve}, expected less than the smallest class of {dataset} has, {available.min()}")
+    drawn = profile(kind, available - reserve, imbalance)
     index = draw(train.labels, drawn, seed)
     train_index, val_index = carve(index, train.labels[index], val_fraction)
     val_index = np.arange(len(val.labels)) if val else val_index

@@ -24,6 +24,7 @@ def main() -> None:
         imbalance=settings.imbalance,
         seed=settings.subset.seed,
         val_fraction=settings.subset.val_fraction,
+        reserve=settings.subset.reserve,
         raw_sha256=fingerprint(settings.dataset),
     )
     with artifacts.writing(artifacts.stage_dir("data")) as folder:

@@ -102,6 +102,8 @@ def _cross_mistakes(settings: Settings) -> list[str]:
         start = (getattr(settings, kind).get(name) or {}).get("start_epoch") or 0
         if settings.trains_backbone() and start >= settings.train.epochs:
             found.append(f"{kind}.{name}.start_epoch: got {start}, expected less than train.epochs ({settings.train.epochs})")
+    if settings.subset.reserve and settings.subset.profile == "none":
+        found.append(f"subset.reserve: got {settings.subset.reserve}, expected 0 with profile none, which takes all images")
     for name, options in settings.methods.items():
         has_val = settings.subset.val_fraction or (settings.datasets.get(settings.dataset) or {}).get("val_list")
         for option, value in VALIDATES.items():

@@ -11,18 +11,20 @@ from lt.core.subset import Subset
 
 def made_of(settings: Settings, subset: Subset) -> dict[str, str]:
     """The names on the axes, the imbalance with its profile, and the first 12 digits of two sha256: subset, of the training
-    positions, and data, of the raw files.
+    positions, and data, of the raw files; extra_data, only where the base model is trained with more than the subset.
 
     Raises ArtifactError where the subset is of another data set than params.yaml names.
     """
     if subset.dataset != settings.dataset:
         found = f"got data set {subset.dataset}, and params.yaml names {settings.dataset}"
         raise ArtifactError(f"{artifacts.stage_dir('data')}: {found}; run: dvc repro subsample")
+    extra = {"extra_data": f"labelled images that the subset left out, in weighting {settings.weighting}"}
     return {
         **{axis: getattr(settings, axis) for axis in AXES},
         "imbalance": f"{subset.imbalance:g} ({subset.profile})",
         "subset": subset.sha256[:12],
         "data": subset.raw_sha256[:12],
+        **(extra if settings.adds_images() else {}),
     }
 
 

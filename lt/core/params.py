@@ -17,6 +17,9 @@ AXES = {
     "weighting": "weightings", "sampler": "samplers", "augment": "augments",
 }
 
+# option of a weighting, and the value with which it adds labelled images that the subset left out
+ADDS = ("dev_source", "train_pool_extra")
+
 
 class ParamsError(YamlError):
     """One or more mistakes in params.yaml."""
@@ -32,6 +35,7 @@ class Subset(Block):
     profile: Literal["exp", "step", "none"]
     seed: Seed
     val_fraction: Annotated[float, Field(ge=0, lt=1)]
+    reserve: Index = 0
 
 
 class Schedule(Block):
@@ -151,6 +155,11 @@ class Settings(Block):
     def trains_backbone(self) -> bool:
         """Whether the base model is trained, and not a head alone on the features of a backbone that stays as it is."""
         return self.train.epochs > 0
+
+    def adds_images(self) -> bool:
+        """Whether the base model is trained with labelled images besides those of the subset."""
+        option, value = ADDS
+        return self.options("weightings", self.weighting).get(option) == value
 
     def tested_while_training(self) -> bool:
         """Whether the base model or the xERM students are tested after epochs before the last."""

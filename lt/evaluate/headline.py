@@ -3,11 +3,11 @@
 from typing import Any
 
 # What a row of the table shows; the details of a row hold more.
-HEADLINE = ("top1", "balanced", "many", "medium", "few", "head", "mid", "tail", "nll", "ece")
+HEADLINE = ("top1", "balanced", "train_prior", "many", "medium", "few", "head", "mid", "tail", "nll", "ece")
 # What choosing the epoch on the test part would have shown; there with test_every only.
 ORACLE = ("oracle_top1", "oracle_balanced")
-# Shown in percent; the others as they are, with three decimals.
-PERCENT = (*(name for name in HEADLINE if name != "nll"), *ORACLE)
+# No fractions, and shown as they are, with three decimals; the others in percent.
+NO_FRACTION = ("nll", "nll_t", "brier", "brier_t")
 
 
 def headline(details: dict[str, Any]) -> dict[str, Any]:

@@ -121,6 +121,14 @@ def curve(logits: np.ndarray, labels: np.ndarray, train_counts: np.ndarray, logi
     return points
 
 
+def shifted(points: list[dict]) -> dict[str, float]:
+    """Accuracies of `curve` as metrics: forward_50 ... backward_50 of the logits as they are, forward_50_known ... of those moved
+    to the prior. uniform is left out: as they are, it is `balanced`."""
+    shifts = [point for point in points if point["name"] != "uniform"]
+    unknown = {point["name"]: point["prior_unknown"]["accuracy"] for point in shifts}
+    return unknown | {f"{point['name']}_known": point["prior_known"]["accuracy"] for point in shifts}
+
+
 def _judged(predicted: np.ndarray, labels: np.ndarray, target: np.ndarray) -> dict[str, float]:
     scores = per_class(labels, predicted, len(target))
     accuracy, error = weighted_accuracy(scores["recall"], scores["count"], target)

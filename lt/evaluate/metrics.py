@@ -88,6 +88,7 @@ def accuracies(labels: np.ndarray, predicted: np.ndarray, train_counts: np.ndarr
     """Accuracy metrics of one set of predictions, in [0, 1]; None for a group without a tested class, never 0.
 
     top1: share of the images that are right    balanced: mean recall over classes    macro_f1: mean F1 over classes
+    train_prior: sum_c n_c recall_c / sum_c n_c, what to expect of top1 on test data with the class shares of the training part
     many, medium, few, head, mid, tail: mean recall over the classes of the group    <group>_precision: mean precision, that of
     a class that is never predicted being 0    <group>_precision_predicted: mean precision over the predicted classes alone
     Classes without a test image are left out of every mean. The last is what xERM's release calls precision: it rises where a
@@ -97,9 +98,11 @@ def accuracies(labels: np.ndarray, predicted: np.ndarray, train_counts: np.ndarr
     """
     scores = per_class(labels, predicted, len(train_counts))
     everything = np.ones(len(train_counts), dtype=bool)
+    tested = scores["count"] > 0
     metrics = {
         "top1": float(np.mean(labels == predicted)),
         "balanced": group_mean(scores["recall"], everything),
+        "train_prior": float(np.average(scores["recall"][tested], weights=np.asarray(train_counts)[tested])),
         "macro_f1": group_mean(scores["f1"], everything),
     }
     masks = groups(train_counts)

@@ -7,7 +7,7 @@ import numpy as np
 from lt.core.counts import thirds
 from lt.evaluate.calibration import Scored, calibration, cross_fit, reliability, score
 from lt.evaluate.comparison import pack_correct
-from lt.evaluate.label_shift import curve
+from lt.evaluate.label_shift import curve, shifted
 from lt.evaluate.metrics import accuracies, check_logits, per_class, predict
 
 
@@ -21,8 +21,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """All metrics of one seed's test logits, as JSON values.
 
-    metrics: name -> number or None: lt.evaluate.metrics.accuracies, lt.evaluate.calibration.calibration, and the latter again as <name>_t after
-    temperature scaling by cross-fitting: each half of the test set is judged with the temperature fitted on the other half
+    metrics: name -> number or None: lt.evaluate.metrics.accuracies, lt.evaluate.calibration.calibration, and the latter again as
+    <name>_t after temperature scaling by cross-fitting: each half of the test set is judged with the temperature fitted on the other half;
+    lt.evaluate.label_shift.shifted
     temperature: what half 0 and half 1 were divided by    per_class: recall, precision, f1, predicted, each (C,)
     test_prior: lt.evaluate.label_shift.curve    reliability: histograms before and after temperature
     correct: which images are right, lt.evaluate.comparison.pack_correct
@@ -38,11 +39,12 @@ def evaluate(
     masks = thirds(train_counts)
     scaled = {f"{name}_t": value for name, value in calibration(after, labels, masks, bins).items()}
     classes = per_class(labels, predicted, num_classes)
+    points, calibrated = curve(logits, labels, train_counts, logit_prior), calibration(before, labels, masks, bins) | scaled
     return {
-        "metrics": {**accuracies(labels, predicted, train_counts), **calibration(before, labels, masks, bins), **scaled},
+        "metrics": accuracies(labels, predicted, train_counts) | calibrated | shifted(points),
         "temperature": list(used),
         "per_class": {name: _listed(classes[name]) for name in ("recall", "precision", "f1", "predicted")},
-        "test_prior": curve(logits, labels, train_counts, logit_prior),
+        "test_prior": points,
         "reliability": {"before": _histogram(before, bins), "after": _histogram(after, bins)},
         "correct": pack_correct(predicted == labels, labels),
     }

@@ -15,6 +15,7 @@ from lt.input import augmented
 from lt.losses import ce
 from lt.network.classifier import Classifier
 from lt.retrain.bank import FeatureBank
+from lt.retrain.class_means import nearest_mean
 from lt.retrain.contracts import Inputs, Retrained, Training
 from lt.retrain.heads import dtype_of, linear_parts
 from lt.retrain.loop import fit_head
@@ -46,7 +47,7 @@ def fit(
     ce_weight: Literal["lt", "none"] = "lt",
     robust_weight: Literal["none", "lt"] = "none",
     centroid_source: Literal["clean", "sampled_aug"] = "clean",
-    head: Literal["linear", "crt", "lws", "tau_norm"] = "linear",
+    head: Literal["linear", "crt", "lws", "tau_norm", "ncm"] = "linear",
     head_epochs: Count = 20,
     head_lr: Positive = 0.01,
     head_tau: NonNegative = 1.0,
@@ -70,8 +71,9 @@ def fit(
     centroid_source: what the centroids are the mean of, before each epoch: clean, the training images as they are; sampled_aug,
         an epoch of augmented class-aware draws, as released, which costs max_c n_c * C images instead of N
     head: linear trains the base model's head on, of whatever kind it is, as released; crt a new one; lws one factor per class;
-        tau_norm divides the base head's class vectors by |w|^head_tau, without training. All but tau_norm: head_epochs epochs of
-        plain cross-entropy on class-aware batches at head_lr
+        tau_norm divides the base head's class vectors by |w|^head_tau, ncm takes the class mean of the new features that has the
+        smallest angle, as the release does to choose its epoch, both without training. The others: head_epochs epochs of plain
+        cross-entropy on class-aware batches at head_lr
     precision, deterministic, sync_batchnorm: of the backbone's training, as in the block train
 
     The released protocol chooses the epoch on the test set; here the last one counts. Its augmentation is AutoAugment and Cutout.
@@ -103,6 +105,8 @@ def fit(
         weights = objective.ce_weights.cpu().numpy()
         embodied = embodied_prior(prior(inputs.counts), inputs.counts, sampler.class_prior * weights) ** max(1 - head_tau, 0.0)
         result = Retrained(inputs.head, embodied / embodied.sum())
+    elif head == "ncm":
+        result = nearest_mean(inputs, "cosine")
     else:
         recipe = {"lr": head_lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": False}
         result = retrain_head(inputs, head, sampler, head_epochs, recipe)

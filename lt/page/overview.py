@@ -4,7 +4,7 @@ from html import escape
 
 from lt.core.counts import thirds
 from lt.evaluate.comparison import Comparison, compare
-from lt.evaluate.headline import HEADLINE, PERCENT
+from lt.evaluate.headline import HEADLINE, NO_FRACTION
 from lt.page.parts import figure, grid
 from lt.page.plot import Mark, dot_list, linear
 from lt.page.sources import Sources
@@ -12,9 +12,9 @@ from lt.published.recipes import Numbers, Recipe, followed
 from lt.report.words import number
 
 LOWER_IS_BETTER = ("nll", "ece")
-TITLES = {"top1": "top-1", "nll": "NLL", "ece": "ECE"}
+TITLES = {"top1": "top-1", "train_prior": "training shares", "nll": "NLL", "ece": "ECE"}
 # Columns that belong together, in the order of HEADLINE.
-GROUPS = (("accuracy", 2), ("recall by training images", 3), ("recall by thirds of the classes", 3), ("calibration", 2))
+GROUPS = (("accuracy", 3), ("recall by training images", 3), ("recall by thirds of the classes", 3), ("calibration", 2))
 
 
 def summary(sources: Sources) -> str:
@@ -25,9 +25,10 @@ def summary(sources: Sources) -> str:
     kept = f", {facts['val_size']:,} kept out for validation" if facts["val_size"] else ""
     sizes = f"{len(counts)} classes, {sum(counts):,} training images ({span}{kept}), {tests:,} test images; "
     seeds = context["seeds"].split()
+    extra = f" Trained with extra data: {context['extra_data']}." if "extra_data" in context else ""
     text = (
         f"Imbalance {context['imbalance']}; {sizes}model {context['model']}, loss {context['loss']}, "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {' '.join(seeds)}."
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {' '.join(seeds)}.{extra}"
     )
     return escape(text)
 
@@ -114,7 +115,7 @@ def table(sources: Sources) -> str:
         values = [content["mean"][name] for content in sources.rows.values() if content["mean"][name] is not None]
         best[name] = (min if name in LOWER_IS_BETTER else max)(values, default=None)
     groups = "".join(f'<th colspan="{width}" scope="colgroup">{title}</th>' for title, width in GROUPS)
-    names = "".join(f'<th scope="col">{TITLES.get(name, name)}{" %" if name in PERCENT else ""}</th>' for name in HEADLINE)
+    names = "".join(f'<th scope="col">{TITLES.get(name, name)}{"" if name in NO_FRACTION else " %"}</th>' for name in HEADLINE)
     body = []
     for row, content in sources.rows.items():
         head = f'<th scope="row"><i class="swatch {sources.css[row]}"></i>{escape(row)}</th>'

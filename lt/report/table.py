@@ -5,7 +5,7 @@ from typing import Any
 from lt.core.context import made_of
 from lt.core.params import AXES, Settings
 from lt.core.subset import Subset
-from lt.evaluate.headline import HEADLINE, ORACLE, PERCENT, columns
+from lt.evaluate.headline import HEADLINE, NO_FRACTION, ORACLE, columns
 from lt.report.words import aligned, number
 
 
@@ -75,7 +75,7 @@ def markdown(rows: dict[str, dict[str, Any]], context: dict[str, str]) -> str:
     """
     some = next(iter(rows.values()))
     names = columns(some["mean"])
-    header = ["row", *(f"{name} %" if name in PERCENT else name for name in names)]
+    header = ["row", *(name if name in NO_FRACTION else f"{name} %" for name in names)]
     lines = [[row, *(number(name, content) for name in names)] for row, content in rows.items()]
     return f"{_preamble(context, some)}\n\n{aligned(header, lines)}\n"
 
@@ -85,11 +85,14 @@ def _preamble(context: dict[str, str], details: dict[str, Any]) -> str:
     is_mean = len(context["seeds"].split()) > 1
     spread = f"mean ± sd over seeds {context['seeds']}" if is_mean else f"seed {context['seeds']} only, so no sd"
     notes = [f" {details['val_size']} images were kept out of training, for validation."] if details["val_size"] else []
+    if "extra_data" in context:
+        notes += [f" **Extra data**: the base model, and so every row, was trained with {context['extra_data']}."]
     if ORACLE[0] in details["mean"]:
         notes += [" oracle_*: the best of the tested epochs, chosen on the test set: not to be compared with the other columns."]
     return (
         f"**{context['dataset']}**, imbalance {context['imbalance']}, subset {context['subset']}; {axes}; {spread}.\n\n"
-        "Every model is that of its last epoch: the test set took no part in training or selection. many, medium, few: classes "
+        "Every model is that of its last epoch: the test set took no part in training or selection. train_prior: "
+        "expected accuracy on test data with the class shares of the training part. many, medium, few: classes "
         "with more than 100, 20 to 100, and fewer than 20 training images; head, mid, tail: thirds of the classes by training "
         f"images; - where a group is empty. nll and ece: lower is better.{''.join(notes)}"
     )

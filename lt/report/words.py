@@ -2,7 +2,7 @@
 
 from typing import Any, Sequence
 
-from lt.evaluate.headline import PERCENT
+from lt.evaluate.headline import NO_FRACTION
 
 
 def number(metric: str, row: dict[str, Any], before: str = "", after: str = "") -> str:
@@ -13,7 +13,7 @@ def number(metric: str, row: dict[str, Any], before: str = "", after: str = "") 
     mean, sd = row["mean"][metric], row["sd"][metric]
     if mean is None:
         return "-"
-    scale, digits = (100, 1) if metric in PERCENT else (1, 3)
+    scale, digits = (1, 3) if metric in NO_FRACTION else (100, 1)
     text = f"{scale * mean:.{digits}f}"
     return text if sd is None else f"{text}{before} ± {scale * sd:.{digits}f}{after}"
 

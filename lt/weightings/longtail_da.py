@@ -32,7 +32,7 @@ def make(
     normalize: bool = False,
     dev_batch_size: Count = 100,
     dev_per_class: Count = 10,
-    dev_source: Literal["train_subset", "train_resampled"] = "train_resampled",
+    dev_source: Literal["train_subset", "train_resampled", "train_pool_extra"] = "train_resampled",
 ) -> "LongtailDA":
     """Loss weights w_y + eps_i from `start_epoch` on, ones before it: w by effective number, eps by one step of look-ahead.
 
@@ -47,8 +47,9 @@ def make(
         see the log's column eps_to_weight, mean |eps_i| / w_y
     clip_min: smallest weight allowed (null: none, and a weight may turn negative)    normalize: scale weights back to their sum
     dev_source: train_resampled draws class-balanced batches from all training images; train_subset holds out
-        min(dev_per_class, n_c // 2) images of each class, which are then not trained on. dev_per_class is used by it alone.
-    The published development set is further, balanced data, which no other method sees; neither source here adds data.
+        min(dev_per_class, n_c // 2) images of each class, which are then not trained on. Neither adds data. train_pool_extra does,
+        as published: dev_per_class labelled images of each class that the subset left out, for the rarest more than are trained
+        on, which no other method sees; subset.reserve: 10 leaves as many of every class. Rows made with it say so.
 
     raises ValueError where a class has no example, and on normalize without clip_min
     (source: Jamal et al. 2020, Rethinking class-balanced methods from a domain adaptation perspective, algorithm 1)

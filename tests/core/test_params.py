@@ -70,6 +70,7 @@ def test_the_shipped_file_lists_every_option(kind):
         ({"train__epochs": 1, "train__warmup_epochs": 0}, ["train.epochs", "learning rate 0"]),
         ({"weighting": "longtail_da", "mix": "mixup"}, ["mix", "'mixup'"]),
         ({"weighting": "longtail_da", "train__sync_batchnorm": True}, ["train.sync_batchnorm", "forward-mode"]),
+        ({"subset__profile": "none", "subset__reserve": 10}, ["subset.reserve: got 10", "profile none"]),
         ({"methods__balms__meta_set": "val"}, ["methods.balms.meta_set", "subset.val_fraction above 0"]),
         ({"methods__tau_norm__tau": None}, ["methods.tau_norm.tau: got None", "subset.val_fraction above 0"]),
         ({"methods__tde": {}}, ["methods.tde", "causal"]),

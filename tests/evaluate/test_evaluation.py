@@ -7,16 +7,18 @@ import pytest
 
 from lt.core.counts import prior
 from lt.evaluate.headline import HEADLINE
+from lt.evaluate.label_shift import under_prior
 from lt.evaluate.row import evaluate, oracle, over_seeds, rounded
 
 TRAIN = np.array([200, 120, 60, 30, 10])
 
 GROUPS = ["many", "medium", "few", "head", "mid", "tail"]
 CALIBRATION = ["nll", "brier", "ece", "mce", "classwise_ece", "head_ece", "mid_ece", "tail_ece"]
+SHIFTS = [*(f"forward_{ratio}" for ratio in (50, 25, 10, 5, 2)), *(f"backward_{ratio}" for ratio in (2, 5, 10, 25, 50))]
 METRICS = [
-    "top1", "balanced", "macro_f1", *GROUPS, *(f"{name}_precision" for name in GROUPS),
+    "top1", "balanced", "train_prior", "macro_f1", *GROUPS, *(f"{name}_precision" for name in GROUPS),
     *(f"{name}_precision_predicted" for name in GROUPS), *CALIBRATION,
-    *(f"{name}_t" for name in CALIBRATION),
+    *(f"{name}_t" for name in CALIBRATION), *SHIFTS, *(f"{name}_known" for name in SHIFTS),
 ]  # fmt: skip
 
 
@@ -33,7 +35,7 @@ def test_the_metrics_are_these_and_no_others():
     logits, labels = case()
     result = evaluate(logits, labels, TRAIN, prior(TRAIN), 15)
     assert list(result["metrics"]) == METRICS
-    assert HEADLINE == ("top1", "balanced", "many", "medium", "few", "head", "mid", "tail", "nll", "ece")
+    assert HEADLINE == ("top1", "balanced", "train_prior", "many", "medium", "few", "head", "mid", "tail", "nll", "ece")
     assert set(result) == {"metrics", "temperature", "per_class", "test_prior", "reliability", "correct"}
     assert set(result["per_class"]) == {"recall", "precision", "f1", "predicted"}
 
@@ -52,6 +54,10 @@ def test_parts_agree_with_each_other():
     uniform = next(point for point in result["test_prior"] if point["name"] == "uniform")
     assert uniform["prior_unknown"]["accuracy"] == pytest.approx(metrics["balanced"])
     assert np.mean(result["per_class"]["recall"]) == pytest.approx(metrics["balanced"])
+    assert metrics["train_prior"] == pytest.approx(under_prior(logits, labels, prior(TRAIN), TRAIN)["prior_unknown"]["accuracy"])
+    points = {point["name"]: point for point in result["test_prior"]}
+    assert metrics["backward_10"] == points["backward_10"]["prior_unknown"]["accuracy"]
+    assert metrics["forward_2_known"] == points["forward_2"]["prior_known"]["accuracy"]
     assert sum(result["per_class"]["predicted"]) == sum(result["reliability"]["after"]["count"]) == 500
     before = result["reliability"]["before"]
     gaps = [n * abs(acc - conf) for n, acc, conf in zip(before["count"], before["accuracy"], before["confidence"]) if n]

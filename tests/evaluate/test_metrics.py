@@ -27,6 +27,15 @@ def test_worked_example():
     assert metrics["macro_f1"] == pytest.approx(0.388889, abs=5e-7)
 
 
+def test_accuracy_under_the_shares_of_the_training_part():
+    counts = np.array([150, 50, 10])
+    assert accuracies(LABELS, PREDICTED, counts)["train_prior"] == pytest.approx((150 * 0.5 + 50 * 1.0 + 10 * 0.0) / 210)
+    # A test set with the shares of the training part has it as its top-1 accuracy; a class without a test image is left out.
+    labels = np.repeat([0, 1], [15, 5])
+    metrics = accuracies(labels, np.zeros(20, dtype=np.int64), counts)
+    assert metrics["train_prior"] == pytest.approx(metrics["top1"]) and metrics["top1"] == 0.75
+
+
 def test_precision_over_the_predicted_classes_leaves_out_those_never_predicted():
     labels, predicted = np.arange(4).repeat(2), np.array([0, 0, 1, 0, 0, 1, 1, 1])
     metrics = accuracies(labels, predicted, np.array([150, 50, 40, 10]))

@@ -152,8 +152,9 @@ def make_inputs(head="linear", seed=0):
     views = np.empty((2, *clean.shape), np.float32)
     fill_views(views, base, images, augment, 64, seed)
 
-    def new_head(name=None):
-        return classifier.build_head(base.head.spec, keys.derive(seed, "new"))
+    def new_head(name=None, **options):
+        spec = {**base.head.spec, "name": name, "options": options} if name else base.head.spec
+        return classifier.build_head(spec, keys.derive(seed, "new"))
 
     return Inputs(views, clean, labels.numpy(), COUNTS, base.head, new_head, prior(COUNTS), seed, torch.device("cpu"), training)
 
@@ -229,6 +230,20 @@ def test_every_head():
     half = dro_lt.fit(make_inputs(), **QUICK, head="tau_norm", head_tau=0.0)
     np.testing.assert_allclose(half.logit_prior, prior(COUNTS))
     assert half.log == []
+
+
+def test_the_nearest_centroid_of_the_new_features():
+    inputs = make_inputs()
+    training = inputs.open_training()
+    result = dro_lt.fit(dataclasses.replace(inputs, open_training=lambda: training), **QUICK, head="ncm")
+    assert digests(result)[0] == digests(dro_lt.fit(make_inputs(), **QUICK))[0] and result.log == []
+    new = features_of(training.base, training.images, 64, np.dtype(np.float32))
+    means = np.stack([new[inputs.labels == c].mean(0) for c in range(4)])
+    angles = (new @ means.T) / np.linalg.norm(means, axis=1)
+    with torch.no_grad():
+        found = result.head(torch.from_numpy(new)).argmax(1).numpy()
+    assert (found == angles.argmax(1)).mean() > 0.99 and not np.allclose(new, inputs.clean)
+    np.testing.assert_allclose(result.logit_prior, 0.25)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from lt.core.plugins import FOLDER, load, names
 from lt.losses import ce
 from lt.methods import lws, ncm, pc, tau_norm
 from lt.network.classifier import DecisionRule, ExpertHeads, build_head
+from lt.retrain import class_means
 from lt.retrain.bank import FeatureBank, shuffled_batches
 from lt.retrain.contracts import Inputs, Retrained
 from lt.retrain.loop import fit_head
@@ -232,7 +233,7 @@ def test_lws_scales_weights_and_bias(make_inputs):
 
 @pytest.mark.parametrize("space", ["cl2n", "l2n"])
 def test_ncm_takes_class_means(space, make_inputs, monkeypatch):
-    monkeypatch.setattr(ncm, "ROWS_AT_ONCE", 100)
+    monkeypatch.setattr(class_means, "ROWS_AT_ONCE", 100)
     inputs, test, _ = make_inputs()
     centre = inputs.clean.mean(0) if space == "cl2n" else 0
     normalised = inputs.clean - centre

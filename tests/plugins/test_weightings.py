@@ -267,6 +267,32 @@ def test_held_out_images_are_not_trained_on(capsys):
         development.development_split(tiny_part((5, 4, 3, 1)), "train_subset", 3, 0)
 
 
+def reserved_part(per_class=40, reserve=3, val_fraction=0.0):
+    """A long-tailed part of a balanced pool in which every image is another one, with `reserve` images of each class left."""
+    labels = np.tile(np.arange(4), per_class)
+    images = np.random.RandomState(0).randint(0, 256, (len(labels), 8, 8, 3)).astype(np.uint8)
+    split = Split(images, labels, tuple("abcd"), (0.5,) * 3, (0.25,) * 3)
+    options = {"kind": "exp", "imbalance": 10.0, "seed": 0, "val_fraction": val_fraction, "raw_sha256": "0", "reserve": reserve}
+    return training_part(split, make_subset("tiny", split, split, **options), torch.device("cpu"))
+
+
+def test_further_images_are_neither_trained_on_nor_validated_with(capsys):
+    part = reserved_part(val_fraction=0.2)
+    left, (images, labels) = development.development_split(part, "train_pool_extra", 3, 0)
+    assert left is part and part.subset.drawn.max() == 37 and len(part.subset.val_index)
+    assert np.bincount(labels).tolist() == [3] * 4 and (labels.diff() >= 0).all()
+    known = np.concatenate([part.subset.train_index, part.subset.val_index])
+    used = {image.tobytes() for image in part.split.read(known).transpose(0, 3, 1, 2)}
+    pool = {image.tobytes(): label for image, label in zip(part.split.images.transpose(0, 3, 1, 2), part.split.labels)}
+    for image, label in zip(images, labels):
+        assert image.numpy().tobytes() not in used and pool[image.numpy().tobytes()] == label
+    assert "12 further labelled images, 3 of each class" in capsys.readouterr().out
+    again, other = (development.development_split(part, "train_pool_extra", 3, seed)[1][0] for seed in (0, 1))
+    assert torch.equal(again, images) and not torch.equal(other, images)
+    with pytest.raises(ValueError, match=r"needs 3 images of each class .* classes \[0\] have fewer: set subset.reserve to 3"):
+        development.development_split(reserved_part(reserve=2), "train_pool_extra", 3, 0)
+
+
 def configured(settings: Settings, **options) -> Settings:
     content = settings.model_dump()
     content["train"] |= {"epochs": 2, "batch_size": 16, "warmup_epochs": 0, "schedule": "constant", "compile": "off"}
@@ -291,6 +317,13 @@ def test_base_trains_with_a_held_out_development_set(settings, runs):
     assert run.weighting.class_weights == pytest.approx(effective_number_weights(np.array([27, 9, 3, 1]), 0.9999))
     assert [line["eps_to_weight"] > 0 for line in trained.log] == [False, True]
     assert trained.logit_prior == pytest.approx([0.25] * 4, abs=0.01)
+
+
+def test_base_trains_on_the_whole_subset_beside_further_images(settings, runs):
+    trained = train_base(configured(settings, dev_source="train_pool_extra", dev_per_class=3), reserved_part(), 0)
+    (run,) = runs
+    assert len(run.images) == reserved_part().subset.counts.sum() and len(run.dev_images) == 12
+    assert [line["eps_to_weight"] > 0 for line in trained.log] == [False, True]
 
 
 def test_development_batches_are_class_balanced(settings, runs):

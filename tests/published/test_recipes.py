@@ -20,7 +20,7 @@ from lt.core.options import options_of
 from lt.core.params import AXES
 from lt.core.plugins import names, path_of
 from lt.data.split import Split
-from lt.evaluate import metrics
+from lt.evaluate import label_shift, metrics
 from lt.input.part import training_part
 from lt.network import classifier, inference
 from lt.published import recipes
@@ -38,8 +38,9 @@ FREE |= {"features.batch_size", "weightings.longtail_da.dev_per_class"}
 # Where lists and images lie, and whether the latter are kept decoded.
 FREE |= {"datasets.folder.path"}
 PLACES = ("images", "train_list", "val_list", "test_list", "class_names", "packed")
-FREE |= {f"datasets.{dataset}.{option}" for dataset in ("imagenet_lt", "places_lt") for option in PLACES}
+FREE |= {f"datasets.{dataset}.{option}" for dataset in ("imagenet_lt", "places_lt", "inat18") for option in PLACES}
 METRICS = set(metrics.accuracies(np.arange(2), np.arange(2), np.array([3, 2])))
+METRICS |= set(label_shift.shifted(label_shift.curve(np.eye(2), np.arange(2), np.array([3, 2]), np.full(2, 0.5))))
 
 
 def expanded(name, content=SHIPPED):
@@ -120,6 +121,42 @@ def test_the_over_balance_ablation_changes_the_draw_of_balanced_softmax_and_noth
         balms["methods"] = {"balanced_softmax": balms["methods"]["balanced_softmax"] | {"sampling": "class_balanced"}}
         balms["report"] = {"row": "balanced_softmax"}
         assert found == balms
+
+
+@pytest.mark.parametrize(
+    "kind, change",
+    [
+        ("balanced_softmax", {"loss": "balanced_softmax"}),
+        ("class_weights", {"weighting": "class_balanced"}),
+        ("class_sampling", {"sampler": "class_balanced"}),
+    ],
+)
+def test_the_end_to_end_rows_of_balms_change_one_axis_of_its_base(kind, change):
+    names = [name for name in RECIPES if name.startswith("cifar") and name.endswith(kind)]
+    assert len(names) == 6
+    axes = set(AXES) | {"imbalance", "subset", "train", "augments", "datasets", "models", "heads"}
+    for name in names:
+        found, balms = expanded(name), expanded(name.replace(kind, "balms"))
+        assert {key: found[key] for key in axes} == {key: balms[key] for key in axes} | change
+        assert found["methods"] == {} and RECIPES[name].published["base"]
+    assert expanded("cifar10_if100_class_weights")["weightings"]["class_balanced"]["beta"] == 0.999999
+
+
+def test_extra_data_are_opt_in_and_told():
+    names = [name for name in RECIPES if expanded(name)["weightings"]["longtail_da"]["dev_source"] == "train_pool_extra"]
+    assert {name.split("_")[2] for name in names} == {"extra", "focal", "ldam"} and len(names) == 18
+    for name in names:
+        content = expanded(name)
+        assert content["subset"]["reserve"] == content["weightings"]["longtail_da"]["dev_per_class"] == 10
+        assert any("extra data" in line for line in RECIPES[name].differs)
+    assert not [name for name in RECIPES if name not in names and expanded(name)["subset"]["reserve"]]
+
+
+def test_the_control_of_longtail_da_differs_in_the_learned_weights_alone():
+    for dataset in ("cifar10", "cifar100"):
+        found, full = (expanded(f"{dataset}_if100_{kind}longtail_da") for kind in ("no_eps_", ""))
+        full["weightings"]["longtail_da"]["eps_lr"] = 0.0
+        assert found == full
 
 
 def test_both_sets_of_prior_lt_and_of_bag_of_tricks_are_told():
@@ -283,7 +320,8 @@ def test_its_plug_ins_train_together(name, tmp_path, monkeypatch):
     for options in (content["weightings"][content["weighting"]], content["losses"][content["loss"]]):
         if options.get("start_epoch"):
             options["start_epoch"] = 0
-    settings, part = loaded(content, tmp_path), tiny_part()
+    content["weightings"]["longtail_da"]["dev_per_class"] = 1
+    settings, part = loaded(content, tmp_path), tiny_part(reserve=min(content["subset"]["reserve"], 1))
     trained = train_base(settings, part, seed=0)
     assert len(trained.log) == 1 and np.isfinite(trained.log[0]["loss"])
     assert trained.logit_prior.shape == (3,) and trained.logit_prior.sum() == pytest.approx(1)
@@ -322,9 +360,10 @@ def test_the_further_layer_of_tde_learns_at_the_rate_of_the_feature_model(name, 
     assert groups == {"backbone.trunk": {features_lr}, "backbone.projection": {features_lr}, "head.weight": {classifier_lr}}
 
 
-def tiny_part():
+def tiny_part(reserve=0):
     labels = np.repeat(np.arange(3), [5, 3, 2])
     images = np.random.RandomState(0).randint(0, 256, (10, 16, 16, 3)).astype(np.uint8)
     split = Split(images, labels, ("a", "b", "c"), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    subset = make_subset("tiny", split, split, kind="none", imbalance=1.0, seed=0, val_fraction=0.0, raw_sha256="0")
+    options = {"kind": "none", "imbalance": 1.0, "seed": 0, "val_fraction": 0.0, "raw_sha256": "0", "reserve": reserve}
+    subset = make_subset("tiny", split, split, **options)
     return training_part(split, subset, torch.device("cpu"))

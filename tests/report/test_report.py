@@ -163,7 +163,7 @@ def test_table_cells():
     content["mean"]["few"] = content["sd"]["few"] = None
     line = markdown({"base": content}, context).splitlines()[-1]
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
-        "base", *["87.7 ± 1.2"] * 4, "-", *["87.7 ± 1.2"] * 3, "0.877 ± 0.012", "87.7 ± 1.2",
+        "base", *["87.7 ± 1.2"] * 5, "-", *["87.7 ± 1.2"] * 3, "0.877 ± 0.012", "87.7 ± 1.2",
     ]  # fmt: skip
     single, context = numbers("base", 0.5)
     table = markdown({"base": single}, context | {"seeds": "4"})
@@ -255,6 +255,19 @@ def test_size_of_the_validation_part_is_told(workspace):
     workspace.run_all()
     assert read("results/details/crt.json")["val_size"] == 5
     assert "5 images were kept out of training" in Path("results/table.md").read_text(encoding="utf-8")
+
+
+def test_extra_data_are_told_in_every_row_and_in_the_table(workspace):
+    workspace.run_all()
+    assert "Extra data" not in Path("results/table.md").read_text(encoding="utf-8")
+    workspace.content["weighting"] = "longtail_da"
+    workspace.content["weightings"]["longtail_da"]["dev_source"] = "train_pool_extra"
+    for row in ROWS:
+        workspace.write_rows(row)
+    workspace.run_all()
+    told = "labelled images that the subset left out, in weighting longtail_da"
+    assert {read(f"results/details/{row}.json")["context"]["extra_data"] for row in ROWS} == {told}
+    assert f"**Extra data**: the base model, and so every row, was trained with {told}" in Path("results/table.md").read_text(encoding="utf-8")
 
 
 def test_points_for_plots_are_those_of_the_details(workspace):

@@ -29,6 +29,17 @@ def subset_of(train: Split, test: Split | None = None, **changes):
     return make("made", train, test or split([3] * len(train.classes)), **settings)
 
 
+def test_a_reserve_is_never_drawn():
+    train = split([500] * 100)
+    subset = subset_of(train, imbalance=100, reserve=10)
+    assert subset.counts[[0, -1]].tolist() == [490, 4] and subset.counts.sum() == 10626  # Longtail_DA's numbers
+    whole = subset_of(train, imbalance=100)
+    assert np.isin(subset.train_index, whole.train_index).all() and len(whole.train_index) == 10847
+    assert (500 - np.bincount(train.labels[np.union1d(subset.train_index, subset.val_index)]) >= 10).all()
+    with pytest.raises(ValueError, match="subset.reserve: got 30, expected less than the smallest class of made has, 30"):
+        subset_of(split([30, 30]), reserve=30)
+
+
 @pytest.mark.parametrize(
     "imbalance, expected",
     [

@@ -108,14 +108,18 @@ def balms(e, classes, largest, imbalance):
 
 def cosine(e, lr):
     """torch's CosineAnnealingLR to 0 over 90 epochs, stepped before an epoch: BALMS, config/ImageNet_LT/feat_uniform_resnet10.yaml
-    (lr 0.2); xERM, xERM.PC.public/config/ImageNet_LT/ce.yaml (lr 0.05 in both stages)."""
+    and balanced_softmax_resnet10.yaml (lr 0.2); github.com/facebookresearch/classifier-balancing,
+    config/ImageNet_LT/feat_{uniform,balance,squareroot,shift}.yaml and config/iNaturalist18/feat_unifrom.yaml (lr 0.2);
+    github.com/hyperconnect/LADE, config/ImageNet_LT/causal.yaml (lr 0.2); xERM, xERM.PC.public/config/ImageNet_LT/ce.yaml (lr 0.05
+    in both stages)."""
     return lr * (1 + math.cos(math.pi * e / 90)) / 2
 
 
-def step_of_ten(e):
+def step_of_ten(e, lr=0.1):
     """torch's StepLR with step_size 10 and gamma 0.1, stepped before an epoch: xERM,
-    xERM.TDE.public/config/Places_LT/resnet{50,152}_{TDE,xERM}.yaml, the classifier's 0.1."""
-    return 0.1 * 0.1 ** (e // 10)
+    xERM.TDE.public/config/Places_LT/resnet{50,152}_{TDE,xERM}.yaml, the classifier's 0.1; LADE, config/Places_LT/ce.yaml with
+    --lr 0.05, as its README has it."""
+    return lr * 0.1 ** (e // 10)
 
 
 def balms_of(dataset, imbalance):
@@ -127,6 +131,7 @@ BAGS, XERM = (partial(warmup_multi_step, lr=lr, steps=steps) for lr, steps in ((
 # name of recipes -> released learning rates of the base and of the xERM student; None where there is none, or none is released
 RELEASED = {
     "digits_*": (None, None),
+    "own_images": (None, None),
     "cifar*_decoupling": (BAGS, None),
     "cifar*_plain": (BAGS, XERM),
     "cifar*_ldam_drw": (cao, None),
@@ -136,13 +141,21 @@ RELEASED = {
     "cifar*_longtail_da": (longtail_da, None),
     "cifar*_xerm": (XERM, XERM),
     "cifar*_xerm_tde": (XERM, XERM),
-    "imagenet_lt_r10_balms": (partial(cosine, lr=0.2), None),
+    "imagenet_lt_r10_*": (partial(cosine, lr=0.2), None),
+    **{f"imagenet_lt_rx50_{kind}": (partial(cosine, lr=0.2), None)
+       for kind in ("decoupling", "class_balanced", "square_root", "progressive", "xerm_tde")},
     "imagenet_lt_rx50_xerm": (partial(cosine, lr=0.05), partial(cosine, lr=0.05)),
     "places_lt_r152_balms": (None, None),  # the base is downloaded
+    "places_lt_r152_xerm": (partial(step_of_ten, lr=0.05), None),
+    "inat18_r50_decoupling": (partial(cosine, lr=0.2), None),
+    "inat18_r50_longtail_da": (None, None),
+    "*_r50_prior_lt": (None, None),
+    "*_r50_dro_lt": (None, None),
     "places_lt_*_xerm_tde": (step_of_ten, step_of_ten),
-    "own_images": (None, None),
-    **{f"{dataset}_if{imbalance}_{name}": (balms_of(dataset, imbalance), None)
-       for dataset in ("cifar10", "cifar100") for imbalance in (10, 50, 100, 200) for name in ("balms", "over_balance")},
+    "own_images*": (None, None),
+    **{f"{dataset}_if{imbalance}_{kind}": (balms_of(dataset, imbalance), None)
+       for dataset in ("cifar10", "cifar100") for imbalance in (10, 50, 100, 200)
+       for kind in ("balms", "over_balance", "balanced_softmax", "class_weights", "class_sampling")},
 }
 # Epochs where the share of the highest learning rate is another than in the release, which the recipe's text tells.
 DIFFERENT = {
