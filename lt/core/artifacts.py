@@ -54,7 +54,7 @@ def writing(folder: Path):
         attest.check()
         files.replace_folder(part, folder, aside)
     except OSError as error:
-        raise ArtifactError(f"could not write {folder}: {_reason(error)}") from error
+        raise ArtifactError(f"could not write {folder}: {reason(error)}") from error
     finally:
         if part:
             shutil.rmtree(part, ignore_errors=True)
@@ -80,7 +80,7 @@ def writing_together(folder: Path, name: str):
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
     except OSError as error:
-        raise ArtifactError(f"could not write into {folder}: {_reason(error)}") from error
+        raise ArtifactError(f"could not write into {folder}: {reason(error)}") from error
     finally:
         if part:
             shutil.rmtree(part, ignore_errors=True)
@@ -95,7 +95,7 @@ def _empty_part(parent: Path, name: str) -> Path:
     return part
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
     """Why something could not be written, and what to do about it."""
     if error.errno in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # numpy tells the bytes that were missing, without a number
         return f"{error.strerror or error}; free some space, then run the stage again"
@@ -117,7 +117,7 @@ def write_text(path: Path, text: str) -> None:
         os.chmod(part, 0o644)
         os.replace(part, path)
     except OSError as error:
-        raise ArtifactError(f"could not write {path}: {_reason(error)}; the old file, if any, is kept") from error
+        raise ArtifactError(f"could not write {path}: {reason(error)}; the old file, if any, is kept") from error
     finally:
         if part:
             Path(part).unlink(missing_ok=True)
@@ -179,7 +179,7 @@ def temporary_array(shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:
             _reserve(file, size)
         except OSError as error:
             folder = tempfile.gettempdir()
-            raise ArtifactError(f"no room for {size / 2**20:.0f} MiB in {folder} ({_reason(error)}); TMPDIR names another folder") from error
+            raise ArtifactError(f"no room for {size / 2**20:.0f} MiB in {folder} ({reason(error)}); TMPDIR names another folder") from error
         return np.memmap(file, dtype, mode="r+" if size else "w+", shape=shape)
 
 
