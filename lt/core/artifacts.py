@@ -66,7 +66,9 @@ def writing_together(folder: Path, name: str):
 
     name: of the writer, no two of which may run at the same time
 
-    All of them are written before the first one is moved: a full disk leaves the old ones. Raises as `writing` does.
+    All of them are written before the first one is moved: a full disk leaves the old ones. They are moved in the order of their
+    paths; after a kill in between those that come first are new, and the others old, each of them whole. What another stage
+    reads has to be one file, therefore, and stands first: details/ before methods/. Raises as `writing` does.
     """
     folder = Path(folder)
     part = None
