@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import sys
 import tempfile
 from contextlib import redirect_stdout
@@ -16,7 +17,7 @@ from torchvision import transforms
 from benchmarks.apart import measure_apart
 from benchmarks.timing import Row, medians
 from lt.augments import resized_crop
-from lt.core import keys
+from lt.core import keys, manifest
 from lt.core.command import keep_freed_memory
 from lt.data.decode import MEAN, STD, ImageFiles, decode
 from lt.data.packed import PackedImages, pack
@@ -34,6 +35,7 @@ JOBS = {
     "augmentation": ("the same from a pack, whose images are decoded once, against torchvision's transforms on files", 1.0),
     "packing": ("packing by one process, against decoding alone", None),
     "epoch": ("an epoch of packed images, against the files", 1.0),
+    "checksums": ("reading packed images and comparing their checksums, against reading them alone", None),
 }
 
 
@@ -58,7 +60,7 @@ def measure(folder: Path, job: str, repeats: int) -> dict[str, float]:
     keep_freed_memory()
     if job != "epoch":
         torch.set_num_threads(1)
-    make = {"decoding": decoding, "augmentation": augmentation, "packing": packing, "epoch": epochs}[job]
+    make = {"decoding": decoding, "augmentation": augmentation, "packing": packing, "epoch": epochs, "checksums": checksums}[job]
     with redirect_stdout(sys.stderr):
         our_s, other_s = medians(repeats, *make(files_of(folder), folder))
     return {"ours_s": our_s, "other_s": other_s}
@@ -135,6 +137,21 @@ def packed(files: list[Path], folder: Path) -> PackedImages:
     images = PackedImages(ImageFiles(files, STORED), folder, "photographs", "")
     images.read(np.arange(1))
     return images
+
+
+def checksums(files: list[Path], folder: Path) -> tuple[Callable, Callable]:
+    """All packed images in batches, each compared with its crc32 as stages do, and not compared."""
+    images, order = packed(files, folder), np.arange(len(files))
+
+    def reader(verify: str) -> Callable[[], None]:
+        def read() -> None:
+            os.environ[manifest.VARIABLE] = verify
+            for start in range(0, len(files), BATCH):
+                images.read(order[start : start + BATCH])
+
+        return read
+
+    return reader("1"), reader("0")
 
 
 def epochs(files: list[Path], folder: Path) -> tuple[Callable, Callable]:

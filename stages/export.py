@@ -9,6 +9,7 @@ model.json, and beside it, in model.json. The file is read back and compared wit
 
 import argparse
 import copy
+import io
 import json
 import os
 import tempfile
@@ -86,21 +87,27 @@ def images_to_compare(settings: Settings, predictor: Predictor) -> tuple[torch.T
 def write(predictor: Predictor, images: torch.Tensor, output: Path) -> float:
     """Writes the program and its .json, after reading it back and comparing logits; returns the largest difference.
 
-    Raises RuntimeError where they differ by more than PROGRAM_TOLERANCE; files of the same name are then left as they were.
+    Raises RuntimeError where they differ by more than PROGRAM_TOLERANCE, ArtifactError where the disk is full; files of the same
+    name are then left as they were.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
     meta = json.dumps(predictor.facts, indent=1) + "\n"
-    with tempfile.TemporaryDirectory(prefix=f".{output.stem}.", dir=output.parent) as folder:
-        part = Path(folder) / output.name
-        torch.export.save(program_of(predictor), part, extra_files={META: meta})
-        difference = compare(predictor, torch.export.load(part).module(), images)
-        if not difference <= PROGRAM_TOLERANCE:
-            raise RuntimeError(
-                f"{output} is not written: its logits differ from the row's by {difference:.2g} of the largest, expected at most "
-                f"{PROGRAM_TOLERANCE:g}; this version of PyTorch does not export the model faithfully"
-            )
-        artifacts.write_text(output.with_suffix(".json"), meta)
-        os.replace(part, output)
+    program = io.BytesIO()  # on a full disk torch's own writer ends in a stack trace of C++
+    torch.export.save(program_of(predictor), program, extra_files={META: meta})
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{output.stem}.", dir=output.parent) as folder:
+            part = Path(folder) / output.name
+            part.write_bytes(program.getbuffer())
+            difference = compare(predictor, torch.export.load(part).module(), images)
+            if not difference <= PROGRAM_TOLERANCE:
+                raise RuntimeError(
+                    f"{output} is not written: its logits differ from the row's by {difference:.2g} of the largest, expected at most "
+                    f"{PROGRAM_TOLERANCE:g}; this version of PyTorch does not export the model faithfully"
+                )
+            artifacts.write_text(output.with_suffix(".json"), meta)
+            os.replace(part, output)
+    except OSError as error:
+        raise artifacts.ArtifactError(f"could not write {output}: {artifacts.reason(error)}") from error
     return difference
 
 

@@ -1,21 +1,28 @@
 """Writes data/<name>.json, the index of a data set's raw files; downloads them where that is possible.
 
 python -m stages.index cifar100
+python -m stages.index imagenet_lt --full     of lists of images: hashes every image, not the sizes of all and one in a thousand
 """
+
+import argparse
 
 import numpy as np
 
 from lt.core import params
-from lt.core.command import arguments, run
+from lt.core.command import run
 from lt.core.plugins import load, path_of
 from lt.data import dataset, index
 
 
 def main() -> None:
-    name = arguments(__doc__, "dataset", seed=False).dataset
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset")
+    parser.add_argument("--full", action="store_true", help="hash every image; a stage that checks them then reads them all, too")
+    args = parser.parse_args()
+    name = args.dataset
     path_of("datasets", name)  # a wrong name is told first
     options = params.load().datasets.get(name) or {}
-    found = index.make(name, index.data_root(), options)
+    found = index.make(name, index.data_root(), options, args.full)
     for split in dataset.parts(name, options):
         part = load("datasets", name)(index.data_root(), split, **options)
         counts = np.bincount(part.labels, minlength=len(part.classes))
@@ -25,7 +32,7 @@ def main() -> None:
     images = found.get("images", [])
     number = len(found["files"]) + sum(block["files"] for block in images)
     size = sum(file["size"] for file in found["files"]) + sum(block["bytes"] for block in images)
-    print(f"{index.write(found)}: {number} files, {size / 2**20:.1f} MiB")
+    print(f"{index.write(found)}: {number} files, {size / 2**20:.1f} MiB; it has {index.depth(found)}")
 
 
 if __name__ == "__main__":

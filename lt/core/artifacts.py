@@ -54,7 +54,7 @@ def writing(folder: Path):
         attest.check()
         files.replace_folder(part, folder, aside)
     except OSError as error:
-        raise ArtifactError(f"could not write {folder}: {_reason(error)}") from error
+        raise ArtifactError(f"could not write {folder}: {reason(error)}") from error
     finally:
         if part:
             shutil.rmtree(part, ignore_errors=True)
@@ -66,7 +66,9 @@ def writing_together(folder: Path, name: str):
 
     name: of the writer, no two of which may run at the same time
 
-    All of them are written before the first one is moved: a full disk leaves the old ones. Raises as `writing` does.
+    All of them are written before the first one is moved: a full disk leaves the old ones. They are moved in the order of their
+    paths; after a kill in between those that come first are new, and the others old, each of them whole. What another stage
+    reads has to be one file, therefore, and stands first: details/ before methods/. Raises as `writing` does.
     """
     folder = Path(folder)
     part = None
@@ -80,7 +82,7 @@ def writing_together(folder: Path, name: str):
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
     except OSError as error:
-        raise ArtifactError(f"could not write into {folder}: {_reason(error)}") from error
+        raise ArtifactError(f"could not write into {folder}: {reason(error)}") from error
     finally:
         if part:
             shutil.rmtree(part, ignore_errors=True)
@@ -95,7 +97,7 @@ def _empty_part(parent: Path, name: str) -> Path:
     return part
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
     """Why something could not be written, and what to do about it."""
     if error.errno in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # numpy tells the bytes that were missing, without a number
         return f"{error.strerror or error}; free some space, then run the stage again"
@@ -117,7 +119,7 @@ def write_text(path: Path, text: str) -> None:
         os.chmod(part, 0o644)
         os.replace(part, path)
     except OSError as error:
-        raise ArtifactError(f"could not write {path}: {_reason(error)}; the old file, if any, is kept") from error
+        raise ArtifactError(f"could not write {path}: {reason(error)}; the old file, if any, is kept") from error
     finally:
         if part:
             Path(part).unlink(missing_ok=True)
@@ -179,7 +181,7 @@ def temporary_array(shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:
             _reserve(file, size)
         except OSError as error:
             folder = tempfile.gettempdir()
-            raise ArtifactError(f"no room for {size / 2**20:.0f} MiB in {folder} ({_reason(error)}); TMPDIR names another folder") from error
+            raise ArtifactError(f"no room for {size / 2**20:.0f} MiB in {folder} ({reason(error)}); TMPDIR names another folder") from error
         return np.memmap(file, dtype, mode="r+" if size else "w+", shape=shape)
 
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Callable
 
-from lt.core import attest
+from lt.core import artifacts, attest
 from lt.core.options import SEEDS
 
 # Seconds and memory of each stage's last run: never a stage's output or dependency, since no two runs take the same.
@@ -110,8 +110,7 @@ def write_cost(stage: str, arguments: list[str], seconds: float) -> None:
     try:
         cost = {"stage": stage, "arguments": arguments, "seconds": round(seconds, 3), **_memory_and_versions()}
         name = "_".join([stage, *(argument.lstrip("-") for argument in arguments)])
-        COST.mkdir(exist_ok=True)
-        (COST / f"{name.replace(os.sep, '-')}.json").write_text(json.dumps(cost, indent=1) + "\n", encoding="utf-8")
+        artifacts.write_text(COST / f"{name.replace(os.sep, '-')}.json", json.dumps(cost, indent=1) + "\n")
     except (ImportError, OSError, RuntimeError, ValueError, KeyError):
         pass
 

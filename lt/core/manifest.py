@@ -4,6 +4,7 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Iterable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -73,22 +74,49 @@ def check_finite(array: np.ndarray, name: str) -> None:
 def check(path: Path) -> None:
     """Compares a file with the manifest beside it, and that all files of the manifest are there; once per file and process.
 
-    A folder without a manifest, or LT_VERIFY=0: nothing is compared. Raises ArtifactError that names the file and the command
-    that fetches or makes it again.
+    LT_VERIFY=0: nothing is compared; nor where there is no manifest, outside of artifacts/. Raises ArtifactError that names the
+    file and the command that fetches or makes it again, also for a folder of artifacts/ that has no manifest.
     """
-    listing = path.parent / NAME
-    if os.environ.get(VARIABLE) == "0" or path.name == NAME or not listing.is_file():
+    if wanted() and path.name != NAME:
+        _check(path.parent, [path.name])
+
+
+def wanted() -> bool:
+    """Whether what is read shall be compared with what was written."""
+    return os.environ.get(VARIABLE) != "0"
+
+
+def check_all(folder: Path) -> None:
+    """Compares all files of an artifact with its manifest, whatever LT_VERIFY says; raises as `check` does."""
+    listing = folder / NAME
+    _check(folder, _read(listing, _mark(listing)).files if listing.is_file() else [])
+
+
+def _check(folder: Path, names: Iterable[str]) -> None:
+    listing = folder / NAME
+    if not listing.is_file():
+        if _is_artifact(folder):
+            raise ArtifactError(
+                f"{folder} has no {NAME}: an older version of this project made it, or it was copied in part; make it again: "
+                f"dvc repro {stage_of(folder)} (without DVC: run its stage again); {VARIABLE}=0 takes it as it is"
+            )
         return
     expected = _read(listing, _mark(listing)).files
-    sizes = {name: _size(path.parent / name) for name in expected}
+    sizes = {name: _size(folder / name) for name in expected}
     for name, entry in expected.items():
         if sizes[name] != entry.bytes:
             got = "nothing" if sizes[name] is None else f"{sizes[name]} bytes"
-            raise damaged(path.parent / name, f"got {got}, expected {entry.bytes} bytes")
-    if path.name not in expected:
-        raise damaged(path, f"it is not in {listing}, which lists {', '.join(expected)}")
-    if _hash(path, _mark(path)) != expected[path.name].sha256:
-        raise damaged(path, f"its sha256 is not that in {listing}")
+            raise damaged(folder / name, f"got {got}, expected {entry.bytes} bytes")
+    for path in (folder / name for name in names):
+        if path.name not in expected:
+            raise damaged(path, f"it is not in {listing}, which lists {', '.join(expected)}")
+        if _hash(path, _mark(path)) != expected[path.name].sha256:
+            raise damaged(path, f"its sha256 is not that in {listing}")
+
+
+def _is_artifact(folder: Path) -> bool:
+    """Whether a stage writes this folder as a whole."""
+    return folder.is_dir() and folder.parts[:1] == ("artifacts",) and len(folder.parts) > 1
 
 
 def forget() -> None:

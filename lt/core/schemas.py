@@ -104,6 +104,7 @@ class ImageBlock(BaseModel):
     sizes: str
     sample: str
     sample_bytes: Annotated[int, Field(ge=0)]
+    contents: str | None = None
 
 
 class IndexFile(BaseModel):
@@ -121,19 +122,67 @@ class PackFile(BaseModel):
     corrupt: dict[Digits, str]
 
 
+class PackedChunk(BaseModel):
+    """A line of done.jsonl: images that a packing has done."""
+
+    start: Index
+    corrupt: dict[Digits, str]
+
+
 class SeedDetails(BaseModel):
     metrics: Metrics
 
 
-class Details(BaseModel):
+class Measured(BaseModel):
+    """Of results/details/<row>.json, what a table of recipes shows."""
+
+    context: dict[str, Any]
+    mean: Metrics
+    sd: Metrics
+
+
+class Details(Measured):
     """results/details/<row>.json, everything measured on a row."""
 
     row: str
-    context: dict[str, Any]
     classes: list[str]
     train_counts: list[Index]
     test_counts: list[Index]
     val_size: Annotated[int, Field(ge=0, le=MOST)]
-    mean: Metrics
-    sd: Metrics
     seeds: dict[str, SeedDetails]
+
+
+class Note(BaseModel):
+    """What is known of a stage's run, beside DVC's run cache: all of it may be missing."""
+
+    seconds: Annotated[float, Field(ge=0, le=LARGEST)] = 0.0
+    device: str = ""
+    torch: str = ""
+    python: str = ""
+    commit: str = ""
+
+
+class Cost(Note):
+    """.cost/<stage>_<arguments>.json, which the report page shows."""
+
+    arguments: list[str]
+    seconds: Annotated[float, Field(ge=0, le=LARGEST)]
+    peak_rss_mib: Annotated[float, Field(ge=0, le=LARGEST)]
+    peak_gpu_mib: Annotated[float, Field(ge=0, le=LARGEST)] = 0.0
+
+
+class LockPath(BaseModel):
+    path: str
+
+
+class LockEntry(BaseModel):
+    cmd: str
+    deps: list[LockPath] = []
+    outs: list[LockPath] = []
+    params: dict[str, dict[str, Any]] = {}
+
+
+class LockFile(BaseModel):
+    """dvc.lock."""
+
+    stages: dict[str, LockEntry]

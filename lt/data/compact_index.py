@@ -18,18 +18,20 @@ TOLD = {MISSING: "missing", OUTSIDE: "a link leads out of the folder"}
 THREADS = 8  # what a disk over a network answers at once
 
 
-def make(part: str, folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+def make(part: str, folder: Path, names: Sequence[str], contents: bool = False) -> list[dict[str, Any]]:
     """The index of a part's files, one entry for BLOCK names in a row; see differences for what it is compared by.
 
-    names: paths relative to `folder`
+    names: paths relative to `folder`    contents: whether every file is read and hashed
     returns entries {part, first: position of its first name, files, bytes: of all its files, sizes: hash of its files' sizes,
-    sample: sha256 of the first file, sample_bytes: its size}; ValueError where problems(...) finds any
+    sample: sha256 of the first file, sample_bytes: its size} and, if asked for, contents: hash of all its files' contents;
+    ValueError where problems(...) finds any
     """
     found = sizes(folder, names)
     if wrong := problems(found, names):
         raise ValueError("\n".join(wrong))
     return [
         {"part": part, **_facts(found, start), "sample": sha256(folder / names[start]), "sample_bytes": int(found[start])}
+        | ({"contents": _contents(folder, names[start : start + BLOCK])} if contents else {})
         for start in range(0, len(names), BLOCK)
     ]
 
@@ -37,8 +39,12 @@ def make(part: str, folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
 def differences(folder: Path, names: Sequence[str], indexed: list[dict[str, Any]], full: bool) -> list[str]:
     """What is not as the index of the same names has it, one line per file or block.
 
-    full: every file's presence and size, and the contents of one file in BLOCK; otherwise that one file's presence and size
+    full: every file's presence and size, and the contents of one file in BLOCK, or of every file where the index has them;
+    otherwise that one file's presence and size
     """
+    blocks = [(entry["first"], entry["files"]) for entry in indexed]
+    if blocks != [(start, min(BLOCK, len(names) - start)) for start in range(0, len(names), BLOCK)]:
+        return [f"changed: the index has {sum(files for _, files in blocks)} images, in blocks that are not those of the list's {len(names)}"]
     if full:
         found = sizes(folder, names)
         if wrong := problems(found, names):
@@ -57,6 +63,8 @@ def differences(folder: Path, names: Sequence[str], indexed: list[dict[str, Any]
             told.append(f"changed: the sizes of images {start + 1} to {last} of the {entry['part']} list")
         elif sha256(folder / names[start]) != entry["sample"]:
             told.append(f"changed: {names[start]}")
+        elif entry.get("contents") and entry["contents"] != _contents(folder, names[start:last]):
+            told.append(f"changed: the contents of images {start + 1} to {last} of the {entry['part']} list")
     return told
 
 
@@ -96,6 +104,11 @@ def _block_sizes(root: str, names: Sequence[str], inside: dict[str, bool]) -> It
 
 def _is_inside(path: str, root: str) -> bool:
     return f"{os.path.realpath(path)}/".startswith(f"{root.rstrip('/')}/")
+
+
+def _contents(folder: Path, names: Sequence[str]) -> str:
+    with ThreadPoolExecutor(THREADS) as pool:
+        return hashlib.sha256("".join(pool.map(lambda name: sha256(folder / name), names)).encode()).hexdigest()
 
 
 def _facts(found: np.ndarray, start: int) -> dict[str, Any]:

@@ -155,13 +155,13 @@ class ListSet:
             for start in range(0, len(there), 64):
                 ImageFiles(files, image_size, max_corrupt).read(np.array(there[start : start + 64]))
 
-    def list_images(self, root: Path, **options) -> list[dict[str, Any]]:
+    def list_images(self, root: Path, contents: bool, **options) -> list[dict[str, Any]]:
         """Index of the images of all parts, as lt.data.compact_index.make has it; ValueError that lists those that are missing."""
         found, wrong = [], []
         places = self.sources(root, **options)
         for part, file in places.lists.items():
             try:
-                found += compact_index.make(part, places.images, read_list(file).paths)
+                found += compact_index.make(part, places.images, read_list(file).paths, contents)
             except ValueError as error:
                 wrong += str(error).split("\n")
         if wrong:
@@ -170,8 +170,10 @@ class ListSet:
         return found
 
     def compare_images(self, root: Path, indexed: list[dict[str, Any]], full: bool, **options) -> list[str]:
-        """Differences of the images from their index, one per line; `full` as in lt.blocks.differences."""
-        places, told = self.sources(root, **options), []
+        """Differences of the images from their index, one per line; `full` as in lt.data.compact_index.differences."""
+        places = self.sources(root, **options)
+        others = sorted({entry["part"] for entry in indexed} - places.lists.keys())
+        told = [f"extra: images of a part {part!r}, which has no list" for part in others]
         for part, file in places.lists.items():
             entries = [entry for entry in indexed if entry["part"] == part]
             told += compact_index.differences(places.images, read_list(file).paths, entries, full)

@@ -31,14 +31,15 @@ def index_path(name: str) -> Path:
     return FOLDER / f"{name}.json"
 
 
-def make(name: str, root: Path, options: dict[str, Any]) -> dict:
+def make(name: str, root: Path, options: dict[str, Any], full: bool = False) -> dict:
     """Downloads what is missing, checks what is there, and lists the raw files.
 
     A data set in lt/datasets/<name>.py defines, beside open_split, raw_files(root, **options) -> {name in the index: file}
     and, where there is something to download or to check, prepare(root, **options). One whose images are too many for a line
-    each defines list_images(root, **options) -> entries of a compact index of its own, besides its raw files, and
+    each defines list_images(root, contents, **options) -> entries of a compact index of its own, besides its raw files, and
     compare_images(root, entries, full, **options) -> differences from it, one per line.
 
+    full: reads and hashes also every image of a compact index, instead of one in a thousand
     returns {"dataset", "files": [{"path", "sha256", "size" in bytes}], "images": what list_images gave}, files sorted by path
     raises ValueError where the download fails, or listing all images that cannot be decoded, or are missing
     """
@@ -50,7 +51,7 @@ def make(name: str, root: Path, options: dict[str, Any]) -> dict:
     with ThreadPoolExecutor() as pool:
         hashes = pool.map(sha256, [file for _, file in files])
         listed = [{"path": path, "sha256": sha, "size": file.stat().st_size} for (path, file), sha in zip(files, hashes)]
-    compact = {"images": module.list_images(root, **options)} if hasattr(module, "list_images") else {}
+    compact = {"images": module.list_images(root, full, **options)} if hasattr(module, "list_images") else {}
     return {"dataset": name, "files": listed, **compact}
 
 
@@ -79,6 +80,12 @@ def read(name: str) -> dict[str, tuple[int, str]]:
     return {file["path"]: (file["size"], file["sha256"]) for file in index["files"]}
 
 
+def depth(index: dict) -> str:
+    """How much of the raw data an index knows, in words: of a list's images it has all contents only where it was made with full."""
+    sampled = [block for block in index.get("images", []) if not block.get("contents")]
+    return "the sizes of all images and the contents of one in a thousand" if sampled else "the contents of every file"
+
+
 def fingerprint(name: str) -> str:
     """sha256 of data/<name>.json, and so of all raw files."""
     return sha256(index_path(name))
@@ -88,7 +95,8 @@ def verify(name: str, root: Path, options: dict[str, Any], full: bool = True) ->
     """Raises one RawDataError that tells all raw files that are missing, changed or not in the index; silent if there is none.
 
     full: compare every file's sha256; otherwise only if all files together are below a GiB, and names and sizes above that;
-    of images in a compact index, all sizes and the contents of one in a thousand, otherwise that one's size
+    of images in a compact index, all sizes and the contents of one in a thousand, or of all where the index was made with
+    full, otherwise that one's size
     """
     indexed, module, options = read(name), module_of("datasets", name), with_defaults("datasets", name, options)
     files = module.raw_files(root, **options)
@@ -104,7 +112,7 @@ def verify(name: str, root: Path, options: dict[str, Any], full: bool = True) ->
             changed |= {path for path, sha in zip(same_size, hashes) if sha != indexed[path][1]}
     differences += [f"changed: {path}" for path in sorted(changed)]
     if not differences and hasattr(module, "compare_images"):  # other lists name other images
-        differences = module.compare_images(root, artifacts.read_json(index_path(name)).get("images", []), full, **options)
+        differences = module.compare_images(root, artifacts.read_json(index_path(name), IndexFile).get("images", []), full, **options)
     if differences:
         more = [f"... and {len(differences) - SHOWN} more"] if len(differences) > SHOWN else []
         first = f"raw data of {name}: {len(differences)} differences from {index_path(name)}:"

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import zlib
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -15,15 +16,18 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from lt.core import artifacts
-from lt.core.schemas import PackFile
+from lt.core import artifacts, manifest
+from lt.core.environment import whole_number
+from lt.core.schemas import PackFile, PackedChunk
 from lt.data.decode import GREY, VERSION, ImageFiles, attempt
 
+IMAGES, SUMS = "images.npy", "crc32.npy"
 CHUNK = 256  # images that a worker decodes at a time; what a killed packing may have to do again
 
 
 class PackedImages:
     """The images of `source`, from <folder>/<name>-<image_size>px-<key>/images.npy, (N, H, W, 3) uint8; packed at the first read.
+    Beside it, in crc32.npy, (N,) uint32, is a checksum of each, compared whenever the image is read.
 
     name: of the data set and part    index: sha256 of the data set's index. The key is a hash of it and of how images are
     decoded: other files, another size or another decoder, another pack.
@@ -34,28 +38,44 @@ class PackedImages:
         self.facts = {"index": index, "images": len(source.files), "decoding": list(source.decoding), "decoder": VERSION}
         key = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:12]
         self.folder = Path(folder) / f"{name}-{source.shape[1]}px-{key}"
-        self._images = None
+        self._images = self._sums = None
 
     def read(self, index: np.ndarray) -> np.ndarray:
         """Images of the given positions: index (B,) -> (B, H, W, 3) uint8, grey where the file is corrupt.
 
-        Raises ValueError where the disk has no room, or more files are corrupt than may be.
+        Raises ValueError where the disk has no room, or more files are corrupt than may be; ArtifactError where an image is not
+        what was packed, unless LT_VERIFY=0.
         """
         if self._images is None:
-            self._images = self._open()
-        return np.asarray(self._images)[index]
+            self._images, self._sums = self._open()
+        images = np.asarray(self._images)[index]
+        if manifest.wanted():
+            for position, image in zip(index, images):
+                if zlib.crc32(image) != self._sums[position]:
+                    raise artifacts.ArtifactError(
+                        f"{self.folder / IMAGES} is damaged: the checksum of image {position}, of {self.source.files[int(position)]}, is not "
+                        f"that in {SUMS}; delete {self.folder}, and the images are packed again"
+                    )
+        return images
 
-    def _open(self) -> np.ndarray:
+    def _open(self) -> tuple[np.ndarray, np.ndarray]:
         if not self.folder.is_dir():
             pack(self.source, self.folder, self.facts)
         facts = artifacts.read_json(self.folder / "pack.json", PackFile)
         if {key: facts.get(key) for key in self.facts} != self.facts:
             raise artifacts.ArtifactError(f"{self.folder}/pack.json does not fit its folder's name; delete the folder")
+        if any(int(position) >= len(self.source.files) for position in facts["corrupt"]):
+            raise artifacts.ArtifactError(f"{self.folder}/pack.json: corrupt: positions beyond {len(self.source.files)} images; delete the folder")
+        if not (self.folder / SUMS).is_file():
+            raise artifacts.ArtifactError(
+                f"{self.folder} has no {SUMS}: an older version of this project made it; delete the folder, and the images are packed again"
+            )
         self.source.corrupt.add({int(position): reason for position, reason in facts["corrupt"].items()})
-        return artifacts.read_array(self.folder / "images.npy", shape=self.shape, dtype="uint8", mmap=True)
+        images = artifacts.read_array(self.folder / IMAGES, shape=self.shape, dtype="uint8", mmap=True)
+        return images, artifacts.read_array(self.folder / SUMS, shape=self.shape[:1], dtype="uint32")
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_images": None}  # another process maps the file itself
+        return self.__dict__ | {"_images": None, "_sums": None}  # another process maps the file itself
 
 
 def pack(source: ImageFiles, folder: Path, facts: dict[str, Any], workers: int | None = None) -> None:
@@ -67,7 +87,7 @@ def pack(source: ImageFiles, folder: Path, facts: dict[str, Any], workers: int |
     workers: processes; None for the environment variable LT_WORKERS, or as many as there are cores
     raises ValueError where the disk has no room, or more files are corrupt than may be
     """
-    workers = workers or int(os.environ.get("LT_WORKERS", 0)) or os.cpu_count() or 1
+    workers = workers or whole_number("LT_WORKERS", "a number of processes, 1 or more") or os.cpu_count() or 1
     part = folder.with_name(f"{folder.name}.part")
     with _alone(folder):
         if folder.is_dir():
@@ -79,7 +99,7 @@ def pack(source: ImageFiles, folder: Path, facts: dict[str, Any], workers: int |
         total = len(source.files)
         with open(part / "done.jsonl", "a", encoding="utf-8") as progress, tqdm(total=total, unit="image", disable=None) as bar:
             bar.update(min(CHUNK * len(done), total))
-            for start, found in _decoded(source, part / "images.npy", starts, workers):
+            for start, found in _decoded(source, part / IMAGES, starts, workers):
                 progress.write(json.dumps({"start": start, "corrupt": found}) + "\n")
                 progress.flush()
                 source.corrupt.add(found)
@@ -92,10 +112,11 @@ def pack(source: ImageFiles, folder: Path, facts: dict[str, Any], workers: int |
 
 def _begin(source: ImageFiles, part: Path) -> tuple[np.ndarray, dict[int, dict]]:
     """The array to be filled, and what is filled already: start of a chunk -> its corrupt images."""
-    path = part / "images.npy"
+    path, total = part / IMAGES, len(source.files)
     try:
         images = artifacts.read_array(path, shape=source.shape, dtype="uint8", mmap=True)
-        entries = list(_entries((part / "done.jsonl").read_text(encoding="utf-8").splitlines()))
+        artifacts.read_array(part / SUMS, shape=source.shape[:1], dtype="uint32")
+        entries = list(_entries(part / "done.jsonl", total))
         artifacts.write_text(part / "done.jsonl", "".join(json.dumps(entry) + "\n" for entry in entries))
         return images, {e["start"]: {int(position): reason for position, reason in e["corrupt"].items()} for e in entries}
     except (artifacts.ArtifactError, FileNotFoundError):
@@ -104,20 +125,26 @@ def _begin(source: ImageFiles, part: Path) -> tuple[np.ndarray, dict[int, dict]]
     needed, free = int(np.prod(source.shape)), shutil.disk_usage(part).free
     if needed > free:
         raise ValueError(
-            f"{part.parent}: got {free / 2**30:.1f} GiB free, expected {needed / 2**30:.1f} GiB for {len(source.files)} images "
+            f"{part.parent}: got {free / 2**30:.1f} GiB free, expected {needed / 2**30:.1f} GiB for {total} images "
             f"of {source.shape[1]} pixels; free some, link that folder to another disk, or set packed: false"
         )
     images = artifacts.new_array(path, source.shape, np.uint8)
+    artifacts.new_array(part / SUMS, source.shape[:1], np.uint32)
     (part / "done.jsonl").touch()
     return images, {}
 
 
-def _entries(lines: list[str]) -> Iterator[dict]:
-    for line in lines:
+def _entries(path: Path, total: int) -> Iterator[dict]:
+    """What is done of `total` images, up to the line that a kill cut short, or that is of another shape."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:  # the line that a kill cut short
+            entry = artifacts.parse_json(line, path, PackedChunk)
+        except artifacts.ArtifactError:
             return
+        chunk = range(entry["start"], min(entry["start"] + CHUNK, total))
+        if entry["start"] % CHUNK or not chunk or any(int(position) not in chunk for position in entry["corrupt"]):
+            return
+        yield entry
 
 
 def _decoded(source: ImageFiles, path: Path, starts: list[int], workers: int) -> Iterator[tuple[int, dict[int, str]]]:
@@ -144,14 +171,17 @@ def _names(source: ImageFiles, start: int) -> list[str]:
 
 
 def fill(path: Path, start: int, names: list[str], image_size: int, crop: int | None) -> dict[int, str]:
-    """Decodes files into the array at `path` from position `start` on; gives positions and reasons of the corrupt ones."""
-    images, corrupt = np.load(path, mmap_mode="r+"), {}
+    """Decodes files into the array at `path` from position `start` on, and their checksums into the one beside it; gives
+    positions and reasons of the corrupt ones."""
+    images, sums, corrupt = np.load(path, mmap_mode="r+"), np.load(path.with_name(SUMS), mmap_mode="r+"), {}
     for position, name in enumerate(names, start):
         found = attempt(Path(name), image_size, crop)
         if isinstance(found, str):
             corrupt[position] = found
         images[position] = GREY if isinstance(found, str) else found
+        sums[position] = zlib.crc32(images[position])
     images.flush()
+    sums.flush()
     return corrupt
 
 

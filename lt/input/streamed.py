@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
+from lt.core.environment import whole_number
 from lt.data.split import Split
 
 # Batches that are read ahead: enough for a slow file now and then.
@@ -48,11 +49,9 @@ def images_of(split: Split, index: np.ndarray, where: torch.device) -> "torch.Te
 
 def _limit(where: torch.device) -> float:
     """Bytes up to which images are held on a device."""
-    text = os.environ.get("LT_IN_MEMORY_MIB")
-    if text is not None:
-        if not text.isdecimal():
-            raise ValueError(f"LT_IN_MEMORY_MIB: got {text!r}, expected a whole number of MiB")
-        return float(text) * 2**20
+    mib = whole_number("LT_IN_MEMORY_MIB", "a whole number of MiB", least=0)
+    if mib is not None:
+        return float(mib) * 2**20
     limit = SHARE_OF_MEMORY * 2**34  # of 16 GiB, where the system does not tell
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         limit = SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

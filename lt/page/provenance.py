@@ -7,7 +7,11 @@ from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from lt.core import artifacts
 from lt.core.params import AXES, PATH
+from lt.core.schemas import IndexFile
+from lt.core.subset import Subset
+from lt.data import index
 from lt.page.parts import plain_table
 from lt.page.sources import Sources
 from lt.report.words import in_words
@@ -54,10 +58,20 @@ def origins(sources: Sources) -> str:
     }
     if sources.subset:
         entries["subset"] = f"{sources.subset.sha256}, imbalance {context['imbalance']}"
-        entries["data set"] = f"{context['dataset']}, raw data {sources.subset.raw_sha256}"
+        entries["data set"] = f"{context['dataset']}, raw data {sources.subset.raw_sha256}{_index_depth(sources.subset)}"
     items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in entries.items())
     text = PATH.read_text(encoding="utf-8") if PATH.is_file() else ""
     return f"<dl>{items}</dl><details><summary>params.yaml</summary><pre>{escape(text)}</pre></details>"
+
+
+def _index_depth(subset: Subset) -> str:
+    """What the index of the raw data holds, where it is still that of the subset."""
+    path = index.index_path(subset.dataset)
+    try:
+        found = artifacts.read_json(path, IndexFile) if index.fingerprint(subset.dataset) == subset.raw_sha256 else None
+    except (ValueError, OSError):
+        return ""
+    return f", a hash of {index.depth(found)}" if found else ""
 
 
 def commit() -> str:

@@ -1,6 +1,5 @@
 """What the page shows: results of every row, and those artifacts and costs that are there."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from lt.core import artifacts
 from lt.core.artifacts import ArtifactError
 from lt.core.command import COST
 from lt.core.params import Settings
-from lt.core.schemas import Details
+from lt.core.schemas import Cost, Details
 from lt.core.subset import Subset, read_subset
 from lt.report.table import TableError, check_same, context_of
 
@@ -140,7 +139,6 @@ def read_costs(settings: Settings) -> dict[str, list[dict[str, Any]]]:
 def _read_cost(path: Path) -> dict[str, Any] | None:
     """One note, None where it is missing or broken: costs are worth no error."""
     try:
-        cost = json.loads(path.read_text(encoding="utf-8"))
-        return cost if {"seconds", "peak_rss_mib", "arguments"} <= cost.keys() else None
-    except (OSError, ValueError, AttributeError):
+        return artifacts.read_json(path, Cost)
+    except (OSError, ArtifactError):
         return None

@@ -5,6 +5,7 @@ from typing import Any
 
 from lt.core import artifacts
 from lt.core.params import at
+from lt.core.schemas import Measured
 from lt.evaluate.headline import HEADLINE
 from lt.published import lock
 from lt.published.budget import changes
@@ -106,7 +107,7 @@ def row_of(workspace: Workspace, found: Collected, row: str, published: list[Num
     stale = [stage for stage in stages if _is_stale(stage, workspace, found)]
     if stale or not details(workspace, row).is_file():
         return content | {"status": "out of date", "changed": stale or [last]}
-    measured = artifacts.read_json(details(workspace, row))
+    measured = artifacts.read_json(details(workspace, row), Measured)
     names = dict.fromkeys((*HEADLINE, *(name for numbers in (first, *others) for name in numbers["published"])))
     mean, sd = ({name: measured[kind].get(name) for name in names} for kind in ("mean", "sd"))
     return content | {

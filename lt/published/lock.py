@@ -5,13 +5,25 @@ import json
 from pathlib import Path
 from typing import Any, Iterable
 
+from lt.core.schemas import LockFile
 from lt.core.yaml_file import read_yaml
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
-    """Stage, as DVC names it, -> its entry: cmd, deps, params, outs; {} where nothing was made."""
+    """Stage, as DVC names it, -> its entry: cmd, deps, params, outs; {} where nothing was made.
+
+    Raises ValueError where a kill has left half of it.
+    """
     path = folder / "dvc.lock"
-    return read_yaml(path)["stages"] if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        content = read_yaml(path)
+        LockFile.model_validate(content, strict=True)
+    except ValueError as error:
+        first = str(error).splitlines()[0]
+        raise ValueError(f"{path} was cut short, as by a kill ({first}); run: python -m stages.doctor --mend") from None
+    return content["stages"]
 
 
 def command(entry: dict[str, Any]) -> list[str]:

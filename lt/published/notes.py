@@ -6,6 +6,7 @@ from typing import Any
 
 from lt.core import artifacts
 from lt.core.command import COST
+from lt.core.schemas import Note
 from lt.published import lock
 
 # A link in the workspace to the notes of all workspaces that share a cache.
@@ -26,7 +27,8 @@ def take(folder: Path, made: dict[str, dict[str, Any]]) -> None:
     for entry in made.values():
         path = folder / COST / f"{'_'.join(part.lstrip('-') for part in lock.command(entry)).replace(os.sep, '-')}.json"
         if path.is_file():
-            write(folder, entry, artifacts.read_json(path) | {"commit": (folder / COMMIT).read_text(encoding="utf-8")})
+            if cost := _known(path):
+                write(folder, entry, cost | {"commit": (folder / COMMIT).read_text(encoding="utf-8")})
             path.unlink()
 
 
@@ -34,7 +36,15 @@ def read(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
     """The note of a stage: seconds, device, versions, commit; kept, where it was made by other code than dvc.lock says. {} where
     it came from elsewhere, and nobody knows."""
     path = folder / NOTES / f"{lock.key(entry)}.json"
-    return artifacts.read_json(path) if path.is_file() else {}
+    return _known(path) if path.is_file() else {}
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What a file tells, {} where it is no note: what a run took is worth no error."""
+    try:
+        return artifacts.read_json(path, Note)
+    except artifacts.ArtifactError:
+        return {}
 
 
 def write(folder: Path, entry: dict[str, Any], content: dict[str, Any]) -> None:

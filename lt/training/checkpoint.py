@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 
+from lt.core.environment import real_number
 from lt.training import distributed
 from lt.training.precision import can_compile
 
-SAVE_EVERY_S = float(os.environ.get("LT_SAVE_EVERY_S", "60"))
+# LT_SAVE_EVERY_S sets another number; one below 0 saves after every step.
+SAVE_EVERY_S = 60.0
 # Of lt/, what no training uses: an edit there throws no state away.
-NOT_TRAINED_WITH = {"check.py", "evaluate", "page", "predict.py", "published", "report"}
+NOT_TRAINED_WITH = {"check", "doctor", "evaluate", "page", "predict.py", "published", "report"}
 # States of the same training under other settings: another experiment may be running, or be taken up again.
 OTHERS_KEPT = 2
 # Between two signals that are one to processes that train together.
@@ -49,7 +51,7 @@ def digest(module: torch.nn.Module) -> str:
 class State:
     """One training's state file, <folder>/<name>-<fingerprint>.pt, replaced atomically.
 
-    folder: .resume/ under the project's root, if none is given
+    folder: .resume/ under the project's root, if none is given    save_every_s: seconds from one saving to the next
 
     The file is the sha256 of what follows, and then what torch.save writes, which has no check of its own.
     """
@@ -57,6 +59,7 @@ class State:
     def __init__(self, name: str, parts: dict[str, Any], folder: Path | None = None):
         self.folder = folder or Path(os.environ.get("DVC_ROOT", ".")) / ".resume"
         self.path = self.folder / f"{name}-{fingerprint(parts)}.pt"
+        self.save_every_s = real_number("LT_SAVE_EVERY_S", "a number of seconds", SAVE_EVERY_S)
         if distributed.rank() == 0:
             self._remove_stale(name)
 
@@ -65,15 +68,18 @@ class State:
         others = []
         for path in self.folder.glob(f"{name}-*"):
             if path.name.startswith(f"{self.path.stem}.") and path != self.path:
-                path.unlink(missing_ok=True)
+                _remove(path)
             elif path != self.path:
                 with contextlib.suppress(FileNotFoundError):  # a run of those settings may just have ended
                     others.append((path.stat().st_mtime_ns, path))
         for _, path in sorted(others)[:-OTHERS_KEPT]:
-            path.unlink(missing_ok=True)
+            _remove(path)
 
-    def read(self) -> dict[str, Any] | None:
-        """The last saved state, or None; a file that cannot be read is as good as none."""
+    def read(self, kinds: dict[str, type] = {}) -> dict[str, Any] | None:
+        """The last saved state, or None; a file that cannot be read, or is of another shape, is as good as none.
+
+        kinds: key that has to be in it -> type of its value
+        """
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
@@ -84,7 +90,15 @@ class State:
         if hashlib.sha256(memoryview(content)[32:]).digest() != content[:32]:
             print(f"{self.path} is damaged; training starts from the beginning")
             return None
-        return torch.load(io.BytesIO(memoryview(content)[32:]), map_location="cpu", weights_only=True)
+        try:
+            saved = torch.load(io.BytesIO(memoryview(content)[32:]), map_location="cpu", weights_only=True)
+            wrong = [key for key, kind in kinds.items() if not isinstance(saved[key], kind)]
+        except Exception as error:  # torch meets files of another shape with many types of errors
+            wrong = [f"{type(error).__name__}: {error}".splitlines()[0]]
+        if wrong:
+            print(f"{self.path} is of another shape ({', '.join(wrong)}); training starts from the beginning")
+            return None
+        return saved
 
     def save(self, content: dict[str, Any]) -> bool:
         """Replaces the state; a kill or a full disk while writing leaves the old one. Returns whether it was written."""
@@ -110,7 +124,15 @@ class State:
 
     def clear(self) -> None:
         """Removes the state after success."""
-        self.path.unlink(missing_ok=True)
+        _remove(self.path)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file that is of no more use; one that cannot be removed is told, and fails nothing."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        print(f"could not remove {path} ({error.strerror}); it is of no more use")
 
 
 class StopSignal:

@@ -125,7 +125,7 @@ def _train_epoch(run: Run, epoch: int, first_step: int, losses: list, stop: chec
     for step in range(first_step, len(batches)):
         losses.append(_train_step(run, epoch, step, lr, batches[step], starts[step]))
         stop.armed = True
-        due = run.state is not None and time.monotonic() - run.saved_at > checkpoint.SAVE_EVERY_S
+        due = run.state is not None and time.monotonic() - run.saved_at > run.state.save_every_s
         asked, orphaned, due = distributed.any_rank(step, stop.asked, distributed.orphaned(), due)
         if asked or orphaned or due:
             saved = _save(run, epoch, step + 1, losses)
@@ -261,15 +261,19 @@ def _save(run: Run, epoch: int, step: int, losses: list[torch.Tensor]) -> bool:
 
 def _restore(run: Run) -> tuple[int, int, list[torch.Tensor]]:
     """Continues from the saved state, if there is one: the epoch, the number of its steps that are done, and what they gave."""
-    saved = run.state.read() if run.state else None
+    kinds = {"epoch": int, "step": int, "losses": torch.Tensor, "log": list, "optimizer": dict, **dict.fromkeys(_modules(run), dict)}
+    saved = run.state.read(kinds) if run.state else None
     if not distributed.equal(saved["epoch"] if saved else -1, saved["step"] if saved else -1):
         raise TrainingError(f"{run.name}: the processes found different states; {run.state.folder} has to be one folder for all")
     if saved is None:
         distributed.broadcast([*run.model.state_dict().values(), *run.objective.state_dict().values()])
         return 0, 0, []
-    for name, part in _modules(run).items():
-        part.load_state_dict(saved[name])
-    run.optimizer.load_state_dict(saved["optimizer"])
+    try:
+        for name, part in _modules(run).items():
+            part.load_state_dict(saved[name])
+        run.optimizer.load_state_dict(saved["optimizer"])
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise TrainingError(f"{run.state.path} does not fit {run.name} ({error}); delete it and run the same command again") from None
     run.log[:] = saved["log"]
     print(f"{run.name}: continues in epoch {saved['epoch'] + 1} from {os.path.relpath(run.state.path)}")
     summands = saved["losses"] if distributed.rank() == 0 else torch.zeros_like(saved["losses"])

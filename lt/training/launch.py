@@ -14,6 +14,7 @@ import torch
 from torch import distributed as dist
 
 from lt.core import command
+from lt.core.environment import whole_number
 from lt.input.device import local_rank
 from lt.training import distributed
 
@@ -45,13 +46,11 @@ def processes() -> Iterator[None]:
 
 def requested() -> int:
     """LT_NPROC, 1 if it is not set; ValueError where it makes no sense on this machine."""
-    text = os.environ.get(VARIABLE) or "1"
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise ValueError(f"{VARIABLE}: got {text!r}, expected a number of processes, 1 or more")
+    count = whole_number(VARIABLE, "a number of processes, 1 or more", default=1)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if gpus and int(text) > gpus:
-        raise ValueError(f"{VARIABLE}: got {text}, expected at most {gpus}, one process per GPU")
-    return int(text)
+    if gpus and count > gpus:
+        raise ValueError(f"{VARIABLE}: got {count}, expected at most {gpus}, one process per GPU")
+    return count
 
 
 def _join() -> None:

@@ -72,6 +72,18 @@ def test_a_file_that_does_not_belong_to_the_folder_is_not_read(folder):
         artifacts.read_json(folder / "other.json")
 
 
+def test_an_artifact_without_a_manifest_is_refused_and_other_folders_need_none(folder, monkeypatch, tmp_path):
+    (folder / "manifest.json").unlink()
+    with pytest.raises(ArtifactError, match="artifacts/retrain/crt/0 has no manifest.json: an older version .*: dvc repro retrain@crt-0 .*LT_VERIFY=0"):
+        artifacts.read_json(folder / "row.json")
+    artifacts.write_json(tmp_path / "other.json", {})
+    artifacts.read_json(tmp_path / "other.json")
+    with pytest.raises(ArtifactError, match="artifacts/base/7/row.json is missing; run the stage"):
+        artifacts.read_json(artifacts.stage_dir("base", 7) / "row.json")
+    monkeypatch.setenv("LT_VERIFY", "0")
+    artifacts.read_json(folder / "row.json")
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"files": []}', b'{"files": {"row.json": {"bytes": "1"}}}', b"\xff"])
 def test_a_damaged_manifest_is_told(folder, content):
     (folder / "manifest.json").write_bytes(content)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks import jpeg_tree
 from lt.core import params
@@ -17,6 +19,7 @@ from lt.data import compact_index, dataset, index
 from lt.datasets import imagenet_lt, inat18, listfile, places_lt
 from stages import index as stage
 from stages import subsample
+from tests.core.test_any_input import JSON, any_input
 from tests.data.test_datasets import PROJECT
 
 SIZES = jpeg_tree.Sizes(classes=3, train=21, imbalance=4, val_per_class=2, test_per_class=3)
@@ -296,6 +299,85 @@ def test_changes_are_told(root, full):
     first.unlink()
     with pytest.raises(RawDataError, match="missing: train/000/00000.jpg"):
         index.verify("listfile", root, OPTIONS, full=full)
+
+
+def test_two_images_of_one_size_that_have_changed_places_are_told_where_the_index_is_full(root):
+    first, second = (root / "listfile" / line.split()[0] for line in lines_of(root, "train")[1:3])
+    longest = max(file.stat().st_size for file in (first, second))
+    contents = [file.read_bytes().ljust(longest, b"0") for file in (first, second)]
+    replaced(first, contents[0]), replaced(second, contents[1])
+    for full in (False, True):
+        found = index.make("listfile", root, OPTIONS, full)
+        assert index.depth(found).startswith("the contents of every file" if full else "the sizes of all images")
+        index.write(found)
+        index.verify("listfile", root, OPTIONS)
+        replaced(first, contents[1]), replaced(second, contents[0])
+        if full:
+            with pytest.raises(RawDataError, match="changed: the contents of images 1 to 21 of the train list"):
+                index.verify("listfile", root, OPTIONS)
+        else:
+            index.verify("listfile", root, OPTIONS)
+        replaced(first, contents[0]), replaced(second, contents[1])
+
+
+def test_the_command_says_what_its_index_has(root, monkeypatch, capsys):
+    monkeypatch.setattr(stage.params, "load", lambda: settings())
+    for arguments, told in (([], "it has the sizes of all images and the contents of one in a thousand"), (["--full"], "it has the contents of every file")):
+        monkeypatch.setattr(sys, "argv", ["index", "listfile", *arguments])
+        stage.main()
+        assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (lambda blocks: None, "the index has 0 images"),
+        (lambda blocks: [], "the index has 0 images"),
+        (lambda blocks: blocks[1:], "the index has 0 images"),
+        (lambda blocks: [blocks[0] | {"files": 20}, *blocks[1:]], "the index has 20 images, .* the list's 21"),
+        (lambda blocks: [blocks[0] | {"first": 1}, *blocks[1:]], "in blocks that are not those of the list"),
+        (lambda blocks: [*blocks, blocks[0] | {"part": "other"}], "extra: images of a part 'other', which has no list"),
+    ],
+)
+def test_an_index_that_does_not_have_the_images_of_the_lists_is_told(root, change, told, full):
+    found = index.make("listfile", root, OPTIONS)
+    blocks = change(found.pop("images"))
+    index.index_path("listfile").write_text(json.dumps(found | ({} if blocks is None else {"images": blocks})))
+    with pytest.raises(RawDataError, match=told):
+        index.verify("listfile", root, OPTIONS, full)
+
+
+@any_input
+@given(content=st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode(errors="replace")))
+def test_any_bytes_as_a_list_give_a_list_or_an_error_in_words(tmp_path, content):
+    (tmp_path / "any.txt").write_bytes(content)
+    try:
+        found = read_list(tmp_path / "any.txt")
+        assert len(found.paths) == len(found.labels) > 0
+    except ValueError as error:
+        assert str(tmp_path / "any.txt") in str(error)
+
+
+@any_input
+@given(key=st.sampled_from(["dataset", "files", "images"]), value=JSON)
+def test_any_json_as_an_index_gives_an_error_in_words(root, key, value):
+    found = index.make("listfile", root, OPTIONS)
+    index.index_path("listfile").write_text(json.dumps(found | {key: value}))
+    with pytest.raises(ValueError, match="listfile"):
+        index.verify("listfile", root, OPTIONS, full=False)
+
+
+@any_input
+@given(key=st.sampled_from(["part", "first", "files", "bytes", "sizes", "sample", "sample_bytes", "contents"]), value=JSON, full=st.booleans())
+def test_any_value_in_a_block_of_an_index_is_an_error_in_words_or_not_looked_at(root, key, value, full):
+    found = index.make("listfile", root, OPTIONS)
+    found["images"][0][key] = value
+    index.index_path("listfile").write_text(json.dumps(found))
+    try:
+        index.verify("listfile", root, OPTIONS, full)
+    except ValueError as error:
+        assert "listfile" in str(error)
 
 
 def test_other_lists_are_told_before_other_images(root):

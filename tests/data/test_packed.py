@@ -47,7 +47,7 @@ def test_packed_pixels_are_those_that_are_decoded(files, tmp_path, capsys):
     assert (pixels[0] == GREY).all() and np.array_equal(pixels[1], decode(files[0], 8))
     told = capsys.readouterr().out
     assert told.count("1 of 24 images cannot be decoded (max_corrupt 0.1)") == 2 and f"{files[5]}: " in told
-    assert {path.name for path in images.folder.iterdir()} == {"images.npy", "pack.json"}
+    assert {path.name for path in images.folder.iterdir()} == {"images.npy", "crc32.npy", "pack.json"}
     assert json.loads((images.folder / "pack.json").read_text())["corrupt"].keys() == {"5"}
 
 
@@ -136,6 +136,59 @@ def test_a_pack_that_does_not_fit_is_refused(files, tmp_path):
     facts = json.loads((images.folder / "pack.json").read_text())
     (images.folder / "pack.json").write_text(json.dumps(facts | {"index": "b" * 64}))
     with pytest.raises(ArtifactError, match="does not fit its folder's name"):
+        PackedImages(source_of(files), tmp_path / "packs", "own-train", "a" * 64).read(np.array([0]))
+
+
+@pytest.mark.parametrize("place", [-1, -3 * 8 * 8 * 20])
+def test_a_flipped_bit_is_told_where_its_image_is_read(files, tmp_path, place, monkeypatch):
+    PackedImages(source_of(files), tmp_path / "packs", "own-train", "a" * 64).read(np.array([0]))
+    images = PackedImages(source_of(files), tmp_path / "packs", "own-train", "a" * 64)
+    content = bytearray((images.folder / "images.npy").read_bytes())
+    content[place] ^= 1
+    (images.folder / "images.npy").write_bytes(content)
+    position = 23 if place == -1 else 4
+    images.read(np.setdiff1d(np.arange(COUNT), [position]))
+    with pytest.raises(ArtifactError, match=f"image {position}, of .*{position:02d}.png, is not that in crc32.npy; delete .*packed again"):
+        images.read(np.array([3, position]))
+    monkeypatch.setenv("LT_VERIFY", "0")
+    images.read(np.array([position]))
+
+
+def test_a_pack_without_checksums_is_told(files, tmp_path):
+    images = PackedImages(source_of(files), tmp_path / "packs", "own-train", "a" * 64)
+    images.read(np.array([0]))
+    (images.folder / "crc32.npy").unlink()
+    with pytest.raises(ArtifactError, match="has no crc32.npy: an older version .* made it; delete the folder"):
+        PackedImages(source_of(files), tmp_path / "packs", "own-train", "a" * 64).read(np.array([0]))
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", "null", "{}", '{"start": 1, "corrupt": {}}', '{"start": 4000, "corrupt": {}}', '{"start": 4, "corrupt": {"99": "x"}}',
+             '{"start": -4, "corrupt": {}}', '{"start": "4", "corrupt": {}}', "\xff"],
+)  # fmt: skip
+def test_progress_of_another_shape_is_decoded_again(files, tmp_path, monkeypatch, line):
+    whole, fill = source_of(files).read(np.arange(COUNT)), packed.fill
+
+    def killed(path, start, *arguments):
+        if start == 8:
+            raise KeyboardInterrupt
+        return fill(path, start, *arguments)
+
+    images = PackedImages(source_of(files), tmp_path / "packs", "own-train", "a" * 64)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(packed, "fill", killed)
+        images.read(np.array([0]))
+    progress = images.folder.with_name(f"{images.folder.name}.part") / "done.jsonl"
+    progress.write_bytes(progress.read_text().splitlines()[0].encode() + b"\n" + line.encode("latin-1") + b"\n")
+    assert np.array_equal(images.read(np.arange(COUNT)), whole)
+
+
+def test_corrupt_positions_beyond_the_pack_are_told(files, tmp_path):
+    images = PackedImages(source_of(files), tmp_path / "packs", "own-train", "a" * 64)
+    images.read(np.array([0]))
+    facts = json.loads((images.folder / "pack.json").read_text())
+    (images.folder / "pack.json").write_text(json.dumps(facts | {"corrupt": {"24": "x"}}))
+    with pytest.raises(ArtifactError, match="positions beyond 24 images"):
         PackedImages(source_of(files), tmp_path / "packs", "own-train", "a" * 64).read(np.array([0]))
 
 

@@ -37,6 +37,7 @@ def workspace(tmp_path, monkeypatch):
     content |= {"seeds": [0, 1], "methods": methods, "teachers": {"balms": teacher}, "report": {"row": "balms"}}
     settings = Settings.model_validate(content)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LT_VERIFY", "0")  # what is written by hand here has no manifests
     monkeypatch.setattr(params, "load", lambda: settings)
     images = np.random.default_rng(0).integers(0, 256, (len(LABELS), 8, 8, 3), dtype=np.uint8)
     test = Split(images, LABELS, CLASSES, (0.5,) * 3, (0.2,) * 3)

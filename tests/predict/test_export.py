@@ -1,6 +1,8 @@
 """The exported file: alone it gives the row's logits, for every kind of head and model; an unfaithful one is never written."""
 
 import json
+import resource
+import signal
 import subprocess
 import sys
 
@@ -137,6 +139,20 @@ def test_an_unfaithful_program_is_never_written_and_the_old_files_stay(monkeypat
         export.write(predictor_of(resnet8.make, "linear"), images_of(10), output)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.pt2"]
     assert output.read_text() == output.with_suffix(".json").read_text() == "old"
+
+
+def test_a_full_disk_is_told_in_words_and_the_old_files_stay(tmp_path, monkeypatch):
+    output, limit = tmp_path / "model.pt2", resource.getrlimit(resource.RLIMIT_FSIZE)
+    output.write_text("old"), output.with_suffix(".json").write_text("old")
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
+    try:
+        with pytest.raises(artifacts.ArtifactError, match="could not write .*model.pt2: .*free some space"):
+            export.write(predictor_of(resnet8.make, "linear"), images_of(10), output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.pt2"] and output.read_text() == "old"
 
 
 def test_artifacts_of_several_runs_are_refused(folder, monkeypatch, tmp_path):

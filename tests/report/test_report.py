@@ -33,6 +33,7 @@ def workspace(tmp_path, monkeypatch):
     content |= {"seeds": [0, 1, 2], "methods": {"crt": {}}, "report": {"row": "crt"}}
     content["teachers"] = {"pc": next(iter(content["teachers"].values()))}
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LT_VERIFY", "0")  # what is written by hand here has no manifests
     labels = np.tile(np.arange(4), 60).astype(np.int64)
     train_labels = np.repeat(np.arange(4), COUNTS).astype(np.int64)
     index, none = np.arange(len(train_labels)), np.zeros(0, dtype=np.int64)
@@ -317,6 +318,30 @@ def test_unknown_row_and_missing_seeds(workspace):
         workspace.run(evaluate, "crt")
 
 
+def test_a_kill_between_the_files_of_a_row_gives_no_wrong_table(workspace, monkeypatch):
+    """The table is made from the details alone, which come first."""
+    workspace.run_all()
+    before, move = read("results/methods/crt.json"), artifacts.os.replace
+    for seed in range(3):
+        workspace.write_row("crt", seed, np.eye(4, dtype=np.float32)[workspace.subset.test_labels])
+
+    def killed(source, target):
+        move(source, target)
+        if str(target) == "results/details/crt.json":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(artifacts.os, "replace", killed)
+        workspace.run(evaluate, "crt")
+    assert read("results/methods/crt.json") == before and read("results/details/crt.json")["mean"]["top1"] == 1
+    workspace.run(report)
+    table = Path("results/table.md").read_text(encoding="utf-8")
+    workspace.run(evaluate, "crt")
+    workspace.run(report)
+    assert Path("results/table.md").read_text(encoding="utf-8") == table
+    assert read("results/methods/crt.json") != before
+
+
 def test_wrong_logits_are_refused_and_nothing_is_written(workspace):
     workspace.write_row("crt", 1, np.zeros((240, 5), dtype=np.float32))
     with pytest.raises(ValueError, match=r"row crt, seed 1: got shape \(240, 5\), expected \(240, 4\)"):
@@ -325,9 +350,8 @@ def test_wrong_logits_are_refused_and_nothing_is_written(workspace):
     with pytest.raises(ValueError, match="row crt, seed 1: 240 of 240 rows hold NaN"):
         workspace.run(evaluate, "crt")
     workspace.write_row("crt", 1, np.zeros((240, 4), dtype=np.float32))
-    artifacts.write_json(artifacts.row_dir("crt", 1) / "row.json", {
-        "logit_prior": [0.5, 0.5], "context": made_of(workspace.settings, workspace.subset)
-    })
+    path = artifacts.row_dir("crt", 1) / "row.json"
+    artifacts.write_json(path, artifacts.read_json(path) | {"logit_prior": [0.5, 0.5]})
     with pytest.raises(artifacts.ArtifactError, match="logit_prior of shape"):
         workspace.run(evaluate, "crt")
     assert not artifacts.RESULTS.exists()

@@ -350,7 +350,7 @@ def test_a_weighting_without_its_development_set_is_told():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_saves_tells_and_goes_on(number, state, monkeypatch):
-    monkeypatch.setattr(checkpoint, "SAVE_EVERY_S", 1e9)
+    state.save_every_s = 1e9
     handlers = [signal.getsignal(item) for item in (signal.SIGINT, signal.SIGTERM)]
     whole, resumed = make_run(), make_run(state)
     engine.train(whole)

@@ -1,5 +1,6 @@
 """Training states: whole or not there, of this training or not used; stages killed at any moment end in the same bytes."""
 
+import hashlib
 import importlib
 import multiprocessing
 import os
@@ -74,6 +75,31 @@ def test_a_damaged_state_is_told_and_not_used(damage, folder, capsys):
     state.path.write_bytes(damage(state.path.read_bytes()))
     assert state.read() is None
     assert f"{state.path} is damaged; training starts from the beginning" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [[1], {"epoch": 3}, {**CONTENT, "epoch": "3"}], ids=["a list", "a key less", "another type"])
+def test_a_state_of_another_shape_is_told_and_not_used(content, folder, capsys):
+    state = checkpoint.State("base-0", {})
+    state.save(content)
+    assert state.read({"epoch": int, "model": dict}) is None
+    assert f"{state.path} is of another shape (" in capsys.readouterr().out
+
+
+def test_a_whole_file_that_torch_did_not_write_is_told(folder, capsys):
+    state = checkpoint.State("base-0", {})
+    state.save(CONTENT)
+    state.path.write_bytes(hashlib.sha256(b"x").digest() + b"x")
+    assert state.read() is None and "is of another shape (" in capsys.readouterr().out
+
+
+def test_a_state_that_cannot_be_removed_is_told(folder, capsys, monkeypatch):
+    def denied(path, missing_ok):
+        raise PermissionError(13, "Permission denied")
+
+    state = checkpoint.State("base-0", {})
+    monkeypatch.setattr(Path, "unlink", denied)
+    state.clear()
+    assert f"could not remove {state.path} (Permission denied)" in capsys.readouterr().out
 
 
 def test_a_full_disk_keeps_the_old_state_and_tells(folder, capsys, monkeypatch):
