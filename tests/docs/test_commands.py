@@ -22,8 +22,6 @@ from tests.docs.markdown import PAGES, blocks, commands, inline, overrides, spli
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 SHIPPED = params.read_yaml(ROOT / "params.yaml")
 RECIPES = recipes.read_all(ROOT / "recipes")
-# Stages that pages tell of, and that are not there yet.
-COMING = {"doctor"}
 KEY = re.compile(r"([a-z]+(?:\.[\w<>]+)+)(?:: .*)?")
 PATH = re.compile(r"(?:lt|stages|docs|recipes|tests|benchmarks|results)/[\w.*/<>{},-]*")
 CHOICE = re.compile(r"(\w+): (\w+)")
@@ -72,7 +70,7 @@ def test_scripts_know_their_options(page):
             continue
         path = ROOT / module.replace(".", "/")
         there = path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
-        assert there != (name in COMING), f"{page.name}: python -m {module}; a script that has come is to leave COMING"
+        assert there, f"{page.name}: python -m {module}"
         given = [argument for argument in arguments if argument.startswith("-")]
         if there and given:
             module = f"{module}.__main__" if path.is_dir() else module
