@@ -241,7 +241,7 @@ def _cross_mistakes(settings: Settings) -> list[str]:
         found.append(f"report.row: {unknown(settings.report.row, settings.rows(), 'a row of the table')}")
     if len(set(settings.seeds)) != len(settings.seeds):
         found.append(f"seeds: got {settings.seeds}, expected different seeds")
-    if settings.loss in ("ldam", "ride") and settings.head == "cosine":
+    if settings.loss in ("gcl", "ldam", "ride") and settings.head == "cosine":
         scales = [settings.options("losses", settings.loss).get("scale"), settings.options("heads", "cosine").get("scale")]
         if scales[0] != scales[1]:
             where = f"losses.{settings.loss}.scale"
