@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lt.core import batch_statistics
 from lt.core.files import read_regular
-from lt.core.options import LARGEST, Count, Fraction, Index, NonNegative, Positive, Seed, options_of
-from lt.core.plugins import FUNCTIONS, load as load_plugin, names, path_of, unknown
+from lt.core.options import LARGEST, Count, Fraction, Index, NonNegative, Positive, Seed, constant_of, options_of
+from lt.core.plugins import FUNCTIONS, load as load_plugin, names, path_of, unknown, with_defaults
 
 PATH = Path("params.yaml")
 # Values in a YAML file.
@@ -180,7 +180,7 @@ def load(path: Path = PATH, further: Callable[[dict[str, Any]], list[str]] | Non
         mistakes += [_mistake(item, content) for item in error.errors()]
     mistakes += _plugin_mistakes(content) + _teacher_mistakes(content) + (further(content) if further else [])
     if settings and not mistakes:
-        mistakes += batch_statistics.mistakes(settings.features.bn, settings.methods)
+        mistakes += batch_statistics.mistakes(settings.features.bn, settings.methods) + _expert_mistakes(settings)
     if settings:
         mistakes += _cross_mistakes(settings)
     if mistakes:
@@ -280,6 +280,15 @@ def _cross_mistakes(settings: Settings) -> list[str]:
         if schedule.nesterov and not schedule.momentum:
             found.append(f"{block}.nesterov: needs momentum above 0")
     return found
+
+
+def _expert_mistakes(settings: Settings) -> list[str]:
+    """Methods that say EXPERTS = False, with a model of several."""
+    if with_defaults("models", settings.model, settings.options("models", settings.model)).get("experts", 1) == 1:
+        return []
+    without = [name for name in settings.methods if not constant_of(path_of("methods", name), "EXPERTS", default=True)]
+    told = f"got model {settings.model!r}, which has experts, and this method takes none (EXPERTS = False)"
+    return [f"methods.{name}: {told}; leave it out" for name in without]
 
 
 def _head_alone_mistakes(settings: Settings) -> list[str]:

@@ -11,6 +11,7 @@ import yaml
 from lt.core import params
 from lt.core.options import options_of
 from lt.core.plugins import FUNCTIONS, names, path_of
+from tests.conftest import ROOT
 
 
 def written(tmp_path, **changes):
@@ -140,3 +141,20 @@ def test_check_imports_no_torch():
     start = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True)
     assert time.monotonic() - start < 20  # a hang, not a speed bar
+
+
+def test_a_method_without_experts_is_refused_a_model_of_them(monkeypatch, tmp_path):
+    (tmp_path / "alone.py").write_text("STATISTICS = 'natural'\nEXPERTS = False\n\ndef fit(inputs):\n    pass\n")
+    path_of = params.path_of
+    monkeypatch.setattr(params, "path_of", lambda kind, name: tmp_path / "alone.py" if name == "crt" else path_of(kind, name))
+    content = params.read_yaml(ROOT / "params.yaml") | {"methods": {"crt": {}, "pc": {}}, "teachers": {}, "report": {"row": "crt"}}
+
+    def load(**changes):
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(content | changes))
+        return params.load(tmp_path / "params.yaml")
+
+    assert list(load().methods) == ["crt", "pc"]
+    with pytest.raises(params.ParamsError, match="1 mistake; .*\n.*methods.crt: got model 'ride_resnet32', which has experts, .*EXPERTS = False"):
+        load(model="ride_resnet32")
+    single = content["models"] | {"ride_resnet32": {"experts": 1, "reduce_dimension": True}}
+    assert load(model="ride_resnet32", models=single).model == "ride_resnet32"
