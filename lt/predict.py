@@ -77,7 +77,8 @@ def open_predictor(settings: Settings, row: str, seed: int, prior_name: str, whe
     """The predictor of one row and seed, on a device, in evaluation mode.
 
     prior_name: see target_prior
-    Its facts: row, seed, dataset, classes, image_size in pixels, prior_name, prior (C,), temperature, temperature_fitted_on (in
+    Its facts: row, seed, dataset, classes, image_size in pixels, crop (side of the centre that test images keep, or null),
+    preprocessing (from a file to what the network sees, in words), prior_name, prior (C,), temperature, temperature_fitted_on (in
     words, or null), logit_prior (C,), subset_sha256 of the training positions.
 
     raises ValueError where the row or the prior is unknown, or the row takes embeddings, ArtifactError where something has not been made
@@ -92,12 +93,15 @@ def open_predictor(settings: Settings, row: str, seed: int, prior_name: str, whe
     target = target_prior(prior_name, subset)
     network = read_network(row, seed).to(where)
     calibration = calibrate(settings, subset, row, seed, network, where)
+    crop = settings.options("datasets", settings.dataset).get("test_crop")
     facts = {
         "row": row,
         "seed": seed,
         "dataset": subset.dataset,
         "classes": list(subset.classes),
         "image_size": subset.image_size,
+        "crop": crop,
+        "preprocessing": preprocessing(subset.image_size, crop),
         "prior_name": prior_name,
         "prior": target.tolist(),
         "temperature": calibration.temperature,
@@ -106,6 +110,18 @@ def open_predictor(settings: Settings, row: str, seed: int, prior_name: str, whe
         "subset_sha256": subset.sha256,
     }
     return Predictor(network, calibration, target, facts).to(where).eval()
+
+
+def preprocessing(image_size: int, crop: int | None) -> list[str]:
+    """What is done to an image file, as lt.data.decode.decode does it, and to its pixels, as the test images have it."""
+    cut = [f"the middle {crop} x {crop} pixels"] if crop else []
+    return [
+        f"a JPEG is decoded at the least of its sizes of 1, 1/2, 1/4, 1/8 that is {2 * image_size} pixels or more on both sides",
+        "turned as EXIF says; 16-bit grey cut to its upper 8 bits; laid on white where transparent; as 8-bit RGB",
+        f"the middle square scaled to {image_size} x {image_size} pixels: bilinear, antialiased, rows first, rounded to whole numbers",
+        *cut,
+        "divided by 255; the network subtracts its own mean and divides by its own standard deviation",
+    ]
 
 
 def describe(facts: dict[str, Any], is_default_seed: bool) -> str:
