@@ -15,8 +15,7 @@ from lt.core.plugins import unknown
 from lt.core.subset import Subset, read_subset
 from lt.data.dataset import open_dataset
 from lt.evaluate import metrics
-from lt.evaluate.calibration import TEMPERATURES, fit_temperature
-from lt.evaluate.label_shift import prior_shift, read_prior
+from lt.evaluate.label_shift import fit_temperature_at, frequencies, prior_shift, read_prior
 from lt.input.streamed import to_device
 from lt.network.classifier import Classifier, backbone_file, read_classifier, read_rule
 from lt.training.objective import mean_over_experts
@@ -131,7 +130,7 @@ def describe(facts: dict[str, Any], is_default_seed: bool) -> str:
         calibrated = "uncalibrated: there are no images to fit a temperature on, or they do not determine it"
     else:
         fitted_on = facts["temperature_fitted_on"]
-        calibrated = f"calibrated: temperature {facts['temperature']:.3f}, fitted on {fitted_on}; judge it on others"
+        calibrated = f"calibrated: temperature {facts['temperature']:.3f}, fitted on {fitted_on} at their class frequencies; judge it on others"
     return f"{facts['row']}, {seed}, prior {facts['prior_name']}\n{calibrated}"
 
 
@@ -204,16 +203,12 @@ def calibrate(settings: Settings, subset: Subset, row: str, seed: int, network: 
         logits = artifacts.read_array(path, dtype="float") if path.is_file() else None
         labels, told = subset.test_labels, f"{len(subset.test_labels)} test images{told}"
     # No class may have frequency 0: a carved part has that of the whole draw, in another a missing class counts as half an image.
-    found = np.bincount(labels, minlength=len(subset.counts))
-    frequencies = prior(subset.drawn if is_carved else np.maximum(found, 0.5))
+    at = prior(subset.drawn) if is_carved else frequencies(labels, len(subset.counts))
     if logits is None:
-        return Calibration(1.0, frequencies, None)
+        return Calibration(1.0, at, None)
     metrics.check_logits(logits, labels, len(subset.counts), f"logits of row {row}, seed {seed}")
-    shift = prior_shift(network.logit_prior, frequencies).astype(np.float32)
-    temperature = fit_temperature(logits + shift, labels)
-    if (metrics.predict(logits, shift) == labels).all() or not 1.01 * TEMPERATURES[0] < temperature < TEMPERATURES[1] / 1.01:
-        return Calibration(1.0, frequencies, None)
-    return Calibration(temperature, frequencies, told)
+    temperature = fit_temperature_at(logits, labels, network.logit_prior, at)
+    return Calibration(1.0, at, None) if temperature is None else Calibration(temperature, at, told)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import numpy as np
 from lt.core.counts import thirds
 from lt.evaluate.calibration import Scored, calibration, cross_fit, reliability, score
 from lt.evaluate.comparison import pack_correct
-from lt.evaluate.label_shift import curve
+from lt.evaluate.label_shift import curve, fit_temperature_at, frequencies
 from lt.evaluate.metrics import accuracies, check_logits, per_class, predict
 
 
@@ -23,7 +23,8 @@ def evaluate(
 
     metrics: name -> number or None: lt.evaluate.metrics.accuracies, lt.evaluate.calibration.calibration, and the latter again as <name>_t after
     temperature scaling by cross-fitting: each half of the test set is judged with the temperature fitted on the other half
-    temperature: what half 0 and half 1 were divided by    per_class: recall, precision, f1, predicted, each (C,)
+    temperature: what half 0 and half 1 of the logits as they are were divided by
+    temperature_at_test_prior: lt.evaluate.label_shift.fit_temperature_at on all test images, or None    per_class: recall, precision, f1, predicted, each (C,)
     test_prior: lt.evaluate.label_shift.curve    reliability: histograms before and after temperature
     correct: which images are right, lt.evaluate.comparison.pack_correct
 
@@ -41,6 +42,7 @@ def evaluate(
     return {
         "metrics": {**accuracies(labels, predicted, train_counts), **calibration(before, labels, masks, bins), **scaled},
         "temperature": list(used),
+        "temperature_at_test_prior": fit_temperature_at(logits, labels, logit_prior, frequencies(labels, num_classes)),
         "per_class": {name: _listed(classes[name]) for name in ("recall", "precision", "f1", "predicted")},
         "test_prior": curve(logits, labels, train_counts, logit_prior),
         "reliability": {"before": _histogram(before, bins), "after": _histogram(after, bins)},
