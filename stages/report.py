@@ -8,7 +8,7 @@ from lt.core.command import arguments, run
 from lt.core.schemas import Details
 from lt.core.subset import read_subset
 from lt.evaluate.headline import headline
-from lt.evaluate.row import rounded
+from lt.evaluate.row import class_lines, rounded
 from lt.report import plots
 from lt.report.table import check_same, context_of, markdown, mend
 
@@ -27,7 +27,7 @@ def main() -> None:
     check_same(rows, context)
 
     table, reported = markdown(rows, context), rows[settings.report.row]
-    points = {"rows": plots.by_row(rows), "classes": plots.by_class(reported), "reliability": plots.by_confidence(reported)}
+    points = {"rows": plots.by_row(rows), "classes": class_lines(reported), "reliability": plots.by_confidence(reported)}
     with artifacts.writing_together(artifacts.RESULTS, "report") as folder:
         artifacts.write_json(folder / "metrics.json", headline(reported))
         artifacts.write_text(folder / "table.md", table)

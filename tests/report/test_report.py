@@ -265,6 +265,8 @@ def test_points_for_plots_are_those_of_the_details(workspace):
     assert [float(line["tail"]) for line in rows] == pytest.approx([details[row]["mean"]["tail"] for row in ROWS], rel=1e-5)
     assert [line["class"] for line in classes] == ["ant", "bee", "cat", "dog"]
     assert [line["train_images"] for line in classes] == ["300", "150", "40", "6"]
+    assert [line["test_images"] for line in classes] == ["60"] * 4
+    assert all(0 <= float(line["recall_low"]) < float(line["recall"]) < float(line["recall_high"]) <= 1 for line in classes)
     crt = [seed["per_class"]["recall"] for seed in details["crt"]["seeds"].values()]
     assert [float(line["recall"]) for line in classes] == pytest.approx(np.mean(crt, axis=0), rel=1e-5)
     count, confidence, accuracy = np.array([[float(line[name]) for name in ("images", "confidence", "accuracy")] for line in bins]).T
