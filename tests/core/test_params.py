@@ -1,5 +1,6 @@
 """params.yaml: every mistake is told at once, with what to change; torch is never imported."""
 
+import difflib
 import subprocess
 import sys
 import time
@@ -158,3 +159,21 @@ def test_a_method_without_experts_is_refused_a_model_of_them(monkeypatch, tmp_pa
         load(model="ride_resnet32")
     single = content["models"] | {"ride_resnet32": {"experts": 1, "reduce_dimension": True}}
     assert load(model="ride_resnet32", models=single).model == "ride_resnet32"
+
+
+@pytest.mark.parametrize(
+    "override, gone, new",
+    [
+        ("loss=bayias", ["loss: ce"], ["loss: bayias"]), ("seeds=[0,1,2]", [], ["- 1", "- 2"]),
+        ("methods.pc.tau=0.5", ["    tau: 1.0"], ["    tau: 0.5"]), ("imbalance=50", [], []),
+    ],
+)  # fmt: skip
+def test_an_override_of_dvc_changes_its_own_lines_alone(override, gone, new, tmp_path):
+    from dvc.utils.hydra import apply_overrides
+
+    before = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(before)
+    apply_overrides(tmp_path / "params.yaml", [override])
+    changes = list(difflib.ndiff(before.splitlines(), (tmp_path / "params.yaml").read_text().splitlines()))
+    assert [line[2:] for line in changes if line.startswith("- ")] == gone
+    assert [line[2:] for line in changes if line.startswith("+ ")] == new
