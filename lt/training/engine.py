@@ -14,7 +14,6 @@ from typing import Any, Callable
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from lt.core import keys
 from lt.core.params import Schedule
@@ -25,6 +24,7 @@ from lt.training import checkpoint, distributed, precision, randomness
 from lt.training.contracts import Mixed, Step
 from lt.training.mixing import unmixed
 from lt.training.objective import Objective, TrainingError, mean_over_experts
+from lt.training.progress import Progress
 from lt.training.schedule import learning_rate
 from lt.training.sgd import SGD
 
@@ -85,13 +85,11 @@ def train(run: Run) -> list[dict[str, float]]:
         run.optimizer, run.untouched = _optimizer(run), randomness.Untouched(run.images.device)
         epoch, first_step, losses = _restore(run)
         print(f"{run.name}: {precision.told(run.schedule, run.images)}")
-        hidden = distributed.rank() > 0 or None  # None: where there is no terminal
-        with tqdm(total=run.schedule.epochs, initial=epoch, desc=run.name, unit="epoch", disable=hidden) as bar:
+        with Progress(run.name, run.schedule.epochs, epoch, silent=distributed.rank() > 0) as progress:
             while epoch < run.schedule.epochs:
                 losses = _train_epoch(run, epoch, first_step, losses, stop)
                 _finish_epoch(run, epoch, losses)
-                bar.update()
-                bar.set_postfix(loss=f"{run.log[-1]['loss']:.3f}", accuracy=f"{run.log[-1]['accuracy']:.3f}")
+                progress.epoch(run.log[-1]["loss"], run.log[-1]["accuracy"])
                 epoch, first_step, losses = epoch + 1, 0, []
     if not all(tensor.isfinite().all() for tensor in run.model.state_dict().values()):
         raise _diverged(run, "a weight is NaN or infinite after the last step", epoch - 1)
