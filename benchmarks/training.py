@@ -17,6 +17,7 @@ from lt.core.plugins import load
 from lt.losses import ce
 from lt.samplers import instance
 from lt.training import checkpoint, engine, objective
+from lt.training.precision import can_compile
 
 BATCH = 128
 SAVE_EVERY_S = 60
@@ -61,7 +62,7 @@ def ours(images: torch.Tensor, labels: torch.Tensor, augment: str, where: torch.
     counts = sizes.counts(len(images), 100)
     schedule = Schedule(
         epochs=1, batch_size=BATCH, lr=0.1, momentum=0.9, nesterov=False, weight_decay=5e-4, schedule="constant", warmup_epochs=0,
-        warmup_from=1.0, milestones=[], gamma=0.1, compile="on" if engine.execution.can_compile() else "off", precision=precision,
+        warmup_from=1.0, milestones=[], gamma=0.1, compile="on" if can_compile() else "off", precision=precision,
     )
     run = engine.Run(
         sizes.resnet32().to(where), objective.Supervised(ce.make(counts).to(where)), images.to(where), labels.to(where),
