@@ -32,7 +32,7 @@ class Progress:
         self.bar.update()
         self.bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}")
         now = time.monotonic()
-        if self.lines and now - self.told_at >= EVERY_S:
+        if self.lines and self.done < self.epochs and now - self.told_at >= EVERY_S:
             self.told_at = now
             left = (now - self.started) / (self.done - self.first) * (self.epochs - self.done)
             where = f"epoch {self.done} of {self.epochs}, loss {loss:.3f}, accuracy {accuracy:.3f}"
