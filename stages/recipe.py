@@ -13,6 +13,7 @@ import yaml
 
 from lt.core import params
 from lt.core.command import run
+from lt.core.yaml_file import read_yaml
 from lt.published import recipes
 
 # Where the output is put into a command line, an error must not leave that command to run without the recipe.
@@ -31,7 +32,7 @@ def main() -> None:
         return
     try:
         recipe = recipes.find(args.recipe)
-        content = params.read_yaml(params.PATH)
+        content = read_yaml(params.PATH)
         wanted = recipes.expand(recipe, content)
         settings = " ".join(f"-S {argument}" for argument in recipes.arguments(content, wanted))
     except ValueError:

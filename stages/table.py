@@ -18,13 +18,14 @@ from lt.core import artifacts, params
 from lt.core.command import run
 from lt.core.options import SEEDS
 from lt.core.plugins import unknown
-from lt.report.words import in_words
+from lt.core.yaml_file import read_yaml
 from lt.published import names, recipes, workspace
 from lt.published.budget import scale
 from lt.published.engine import EngineError
 from lt.published.gather import Member, table
 from lt.published.text import markdown
 from lt.published.workspace import Changes, Workspace
+from lt.report.words import in_words
 
 FOLDER = artifacts.RESULTS / "tables"
 # Names of what has changed under a training, in a message.
@@ -38,7 +39,7 @@ def main() -> None:
         for name, members in names.every(found).items():
             print(f"{name:28} {'one recipe' if [name] == members else ' '.join(member.removeprefix(name) for member in members)}")
         return
-    content = params.read_yaml(params.PATH)
+    content = read_yaml(params.PATH)
     members = names.members(args.name, found)
     whole = [recipes.expand(recipe, content) for recipe in members]
     spaces = [Workspace(names.with_budget(one.name, args.budget), scale(full, args.budget)) for one, full in zip(members, whole)]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Sequence
 
 import lt
-from lt.core.params import PATH, at, read_yaml
+from lt.core.params import PATH, at
+from lt.core.yaml_file import read_yaml
 
 GRAPH = Path("dvc.yaml")
 VARIABLE = re.compile(r"\$\{([\w.]+)\}")

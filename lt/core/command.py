@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import platform
@@ -32,6 +33,8 @@ def run(main: Callable[[], None]) -> None:
     stage = Path(sys.argv[0]).stem
     try:
         attest.begin(stage, sys.argv[1:])
+        if stage in STAGES[1:] and not {"DVC_STAGE", "RANK"} & os.environ.keys():
+            importlib.import_module("stages.check").main()  # which DVC runs before any stage, and several processes ran as one
         main()
         write_cost(stage, sys.argv[1:], time.perf_counter() - start)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:

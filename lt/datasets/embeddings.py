@@ -8,6 +8,12 @@ import numpy as np
 from lt.core.options import OpenFraction
 from lt.data.split import Split
 
+NEEDS = {
+    "model": (["identity"], "which are features already"),
+    "augment": (["none"], "which are no images"),
+    "train.epochs": ([0], "whose network is not there"),
+}
+
 ARRAYS = ("features", "labels", "split", "classes")
 SHOWN = 5
 

@@ -9,6 +9,8 @@ from lt.core.counts import log_prior, prior
 from lt.core.options import NonNegative, Positive
 from lt.training.loss import Loss
 
+SAME = {"scale": ("heads.cosine.scale", "both scale the same cosines")}
+
 DEVIATION = 1 / 3  # of the Gaussian, which is cut off at 1, three of them
 
 

@@ -7,6 +7,8 @@ from torch.nn import functional as F
 from lt.core.options import NonNegative, Positive
 from lt.training.loss import Loss, margin_penalty
 
+SAME = {"scale": ("heads.cosine.scale", "both scale the same cosines")}
+
 
 def make(counts: np.ndarray, *, max_margin: NonNegative = 0.5, scale: Positive = 30.0) -> Loss:
     """CE(z - scale m_y e_y, y) with the margin m_c = max_margin (n_min / n_c)^(1/4). The logits embody the training prior.

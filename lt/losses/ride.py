@@ -9,6 +9,8 @@ from lt.core.options import Fraction, Index, NonNegative, OpenFraction, Positive
 from lt.training.distributed import mean as batch_mean
 from lt.training.loss import Loss, margin_penalty
 
+SAME = {"scale": ("heads.cosine.scale", "both scale the same cosines")}
+
 
 def make(
     counts: np.ndarray,

@@ -7,6 +7,8 @@ from lt.heads.causal import CausalHead
 from lt.retrain.contracts import Inputs, Retrained
 from lt.retrain.heads import parts_of
 
+NEEDS = {"head": (["causal"], "which takes an effect away that this head measures")}
+
 STATISTICS = "frozen"
 
 

@@ -5,6 +5,8 @@ from torch import nn
 
 from lt.core.options import Count
 
+NEEDS = {"dataset": (["embeddings"], "which passes features on")}
+
 
 def make(*, width: Count | None = None) -> nn.Module:
     """embeddings (B, D) -> the same, for dataset embeddings and train.epochs 0.

@@ -7,6 +7,8 @@ from torch import nn
 from lt.core.options import Count
 from lt.network.torchvision_resnet import make as make_torchvision
 
+REFUSES = {"weights": ("torchvision", "which has none of resnet10; expected a file, or null")}
+
 
 def make(
     *, weights: str | None = None, trainable: Literal["all", "last_block", "head"] = "all", projection: Count | None = None,

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Iterable
 
-from lt.core.params import read_yaml
+from lt.core.yaml_file import read_yaml
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:

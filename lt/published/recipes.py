@@ -10,8 +10,9 @@ from typing import Annotated, Any, Iterator
 
 from pydantic import BeforeValidator, ValidationError
 
-from lt.core.params import Block, read_yaml
+from lt.core.params import Block
 from lt.core.plugins import unknown, with_defaults
+from lt.core.yaml_file import read_yaml
 
 FOLDER = Path("recipes")
 ROW_BLOCKS = ("methods", "teachers")

@@ -18,7 +18,7 @@ from typing import IO, Any, Iterable, Iterator
 import yaml
 
 from lt.core import artifacts
-from lt.core.params import read_yaml
+from lt.core.yaml_file import read_yaml
 from lt.published import lock, notes
 from lt.published.engine import EngineError, dvc, repro
 from lt.report.table import dvc_stage

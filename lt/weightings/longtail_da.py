@@ -14,6 +14,11 @@ from lt.core.options import Count, Index, NonNegative, OpenFraction, Positive
 from lt.training import distributed
 from lt.training.contracts import Step
 
+NEEDS = {
+    "mix": (["none"], "which weights single examples"),
+    "train.sync_batchnorm": ([False], "which needs a forward-mode derivative, and synchronised batch norm has none"),
+}
+
 
 def make(
     counts: np.ndarray,

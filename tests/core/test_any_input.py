@@ -8,7 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lt.check import mistakes
 from lt.core import files, params
+from lt.core.yaml_file import YamlError
 from lt.evaluate import label_shift
 from lt.network import weights_file
 from tests.conftest import ROOT
@@ -35,7 +37,7 @@ def test_any_yaml(path, content):
     path.write_bytes(content)
     try:
         assert isinstance(params.read_yaml(path), dict)
-    except params.ParamsError as error:
+    except YamlError as error:
         assert str(path) in str(error) and len(str(error).splitlines()) == 1
 
 
@@ -44,8 +46,8 @@ def test_any_yaml(path, content):
 def test_any_edit_of_the_shipped_params(path, place, length, text):
     path.write_text(SHIPPED[:place] + text + SHIPPED[place + length :], encoding="utf-8", errors="replace")
     try:
-        params.load(path)
-    except params.ParamsError as error:
+        mistakes.load(path)
+    except YamlError as error:
         assert str(path) in str(error)
 
 
@@ -55,8 +57,8 @@ def test_any_value_of_any_key_of_params(path, key, value):
     content = params.read_yaml(ROOT / "params.yaml") | {key: value}
     path.write_text(json.dumps(content))
     try:
-        params.load(path)
-    except params.ParamsError as error:
+        mistakes.load(path)
+    except YamlError as error:
         assert str(path) in str(error)
 
 
@@ -97,8 +99,8 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 def test_traps_of_yaml_are_told_with_their_line(path, text, told):
     path.write_text(text)
     start = time.monotonic()
-    with pytest.raises(params.ParamsError, match=told) as error:
-        params.load(path)
+    with pytest.raises(YamlError, match=told) as error:
+        mistakes.load(path)
     assert time.monotonic() - start < 10  # a hang, not a speed bar
     assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
 

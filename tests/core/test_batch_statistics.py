@@ -8,6 +8,7 @@ import torch
 import yaml
 from torch import nn
 
+from lt.check import mistakes
 from lt.core import batch_statistics, params
 from lt.core.plugins import names
 from lt.features import recalibrate
@@ -42,7 +43,7 @@ def test_only_methods_with_these_statistics_are_let_through(bn, tmp_path):
 
     def load(methods):
         path.write_text(yaml.safe_dump(content | {"methods": dict.fromkeys(methods, {})}))
-        return params.load(path)
+        return mistakes.load(path)
 
     fitting = [name for name, named in NAMED.items() if named in (None, bn.removeprefix("recalibrate_"))]
     assert list(load(fitting).methods) == fitting

@@ -68,6 +68,7 @@ def test_a_finished_stage_notes_its_cost_and_a_failed_one_does_not(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LT_DEBUG", raising=False)
     monkeypatch.setattr(sys, "argv", ["/somewhere/stages/retrain.py", "lws", "--seed", "1"])
+    monkeypatch.setenv("DVC_STAGE", "retrain@lws-1")
     with pytest.raises(SystemExit):
         command.run(fail_with(ValueError("no")))
     assert not Path(".cost").exists()
@@ -75,6 +76,17 @@ def test_a_finished_stage_notes_its_cost_and_a_failed_one_does_not(tmp_path, mon
     noted = json.loads(Path(".cost/retrain_lws_seed_1.json").read_text())
     assert noted["stage"] == "retrain" and noted["arguments"] == ["lws", "--seed", "1"]
     assert 0 <= noted["seconds"] < 60 and 5 < noted["peak_rss_mib"] < 100_000
+
+
+def test_a_stage_that_is_run_by_hand_is_checked_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    content = (ROOT / "params.yaml").read_text()
+    Path("params.yaml").write_text(content.replace("\nloss: ce\n", "\nloss: bayes\n"))
+    monkeypatch.setattr(sys, "argv", ["/somewhere/stages/retrain.py", "lws", "--seed", "1"])
+    with pytest.raises(SystemExit) as stopped:
+        command.run(fail_with(AssertionError("the stage has run")))
+    assert "loss: got 'bayes'" in str(stopped.value) and "nearest" in str(stopped.value)
 
 
 def test_commands_that_are_no_stages_note_nothing(tmp_path, monkeypatch):

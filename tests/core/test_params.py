@@ -9,7 +9,9 @@ from typing import Literal
 import pytest
 import yaml
 
+from lt.check import mistakes
 from lt.core import params
+from lt.core.yaml_file import YamlError
 from lt.core.options import options_of
 from lt.core.plugins import FUNCTIONS, names, path_of
 from tests.conftest import ROOT
@@ -86,7 +88,7 @@ def test_the_shipped_file_lists_every_option(kind):
 )
 def test_each_mistake_names_key_value_and_remedy(tmp_path, changes, told):
     with pytest.raises(params.ParamsError) as error:
-        params.load(written(tmp_path, **changes))
+        mistakes.load(written(tmp_path, **changes))
     for part in [*told, "-S", "git checkout"]:
         assert part in str(error.value)
 
@@ -111,7 +113,7 @@ def test_every_number_among_the_options_has_an_end(kind):
 
 def test_all_mistakes_are_told_together(tmp_path):
     with pytest.raises(params.ParamsError, match="3 mistakes") as error:
-        params.load(written(tmp_path, loss="bayes", imbalance=-3, methods__balms__lr="fast"))
+        mistakes.load(written(tmp_path, loss="bayes", imbalance=-3, methods__balms__lr="fast"))
     assert all(word in str(error.value) for word in ("bayias", "imbalance", "methods.balms.lr"))
 
 
@@ -119,7 +121,7 @@ def test_all_mistakes_are_told_together(tmp_path):
 def test_numbers_as_dvc_writes_them_are_numbers(tmp_path, text, value):
     path = tmp_path / "params.yaml"
     path.write_text(params.PATH.read_text().replace("  weight_decay: 5.0e-4", f"  weight_decay: {text}"))
-    assert params.load(path).train.weight_decay == value
+    assert mistakes.load(path).train.weight_decay == value
 
 
 def test_yaml_is_read_as_version_1_2(tmp_path):
@@ -133,8 +135,8 @@ def test_a_broken_file_is_told(tmp_path, text, told):
     path = tmp_path / "params.yaml"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(params.ParamsError, match=told):
-        params.load(path)
+    with pytest.raises(YamlError, match=told):
+        mistakes.load(path)
 
 
 def test_check_imports_no_torch():
@@ -146,13 +148,13 @@ def test_check_imports_no_torch():
 
 def test_a_method_without_experts_is_refused_a_model_of_them(monkeypatch, tmp_path):
     (tmp_path / "alone.py").write_text("STATISTICS = 'natural'\nEXPERTS = False\n\ndef fit(inputs):\n    pass\n")
-    path_of = params.path_of
-    monkeypatch.setattr(params, "path_of", lambda kind, name: tmp_path / "alone.py" if name == "crt" else path_of(kind, name))
+    path_of = mistakes.path_of
+    monkeypatch.setattr(mistakes, "path_of", lambda kind, name: tmp_path / "alone.py" if name == "crt" else path_of(kind, name))
     content = params.read_yaml(ROOT / "params.yaml") | {"methods": {"crt": {}, "pc": {}}, "teachers": {}, "report": {"row": "crt"}}
 
     def load(**changes):
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(content | changes))
-        return params.load(tmp_path / "params.yaml")
+        return mistakes.load(tmp_path / "params.yaml")
 
     assert list(load().methods) == ["crt", "pc"]
     with pytest.raises(params.ParamsError, match="1 mistake; .*\n.*methods.crt: got model 'ride_resnet32', which has experts, .*EXPERTS = False"):

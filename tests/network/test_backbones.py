@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
+from lt.check import mistakes
 from lt.core import artifacts, params
 from lt.core.plugins import load
 from lt.core.schemas import Context
@@ -135,14 +136,14 @@ def test_freezing_random_layers_is_refused_before_training(tmp_path):
     content["models"]["resnet10"]["trainable"] = "last_block"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(params.ParamsError, match="models.resnet10.trainable: got 'last_block', expected 'all' without weights"):
-        params.load(tmp_path / "params.yaml")
+        mistakes.load(tmp_path / "params.yaml")
     content["models"]["resnet10"]["weights"] = "data/r10.pth@sha256:0123456789ab"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
-    assert params.load(tmp_path / "params.yaml").model == "resnet10"
+    assert mistakes.load(tmp_path / "params.yaml").model == "resnet10"
     content["models"]["resnet10"]["weights"] = "torchvision"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(params.ParamsError, match="models.resnet10.weights: got 'torchvision', which has none of resnet10"):
-        params.load(tmp_path / "params.yaml")
+        mistakes.load(tmp_path / "params.yaml")
 
 
 # weights

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lt.check import mistakes
 from lt.core import params
 from lt.core.plugins import load
 from lt.network import classifier
@@ -185,14 +186,14 @@ def test_the_stages_without_any_training(stages_in, weights):
         ({"sampler": "class_aware"}, "sampler: got 'class_aware', expected 'instance'"),
         ({"train__test_every": 1}, "train.test_every: got 1, expected 0 with train.epochs 0"),
         ({"model": "resnet10", "models__resnet10__projection": 8}, "models.resnet10.projection: got 8, expected null"),
-        ({"model": "identity"}, "model: got 'identity', which is for dataset embeddings alone"),
+        ({"model": "identity"}, "dataset: got 'digits', expected 'embeddings' with models.identity, which passes features on"),
     ],
 )
 def test_what_asks_for_a_training_is_refused_without_one(tmp_path, changes, told):
     from tests.core.test_params import written as written_params
 
     with pytest.raises(params.ParamsError) as error:
-        params.load(written_params(tmp_path, train__epochs=0, **changes))
+        mistakes.load(written_params(tmp_path, train__epochs=0, **changes))
     assert told in str(error.value)
 
 

@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch import nn
 
+from lt.check import mistakes
 from lt.base.trained import train_base
 from lt.core import params
 from lt.core.options import options_of
@@ -48,7 +49,7 @@ def expanded(name, content=SHIPPED):
 def loaded(content, folder):
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return params.load(path)
+    return mistakes.load(path)
 
 
 def changed(value):
@@ -134,7 +135,7 @@ def test_who_sees_labelled_validation_images_is_told(name, tmp_path):
     settings = loaded(expanded(name), tmp_path)
     seeing = {
         row for row, options in settings.methods.items()
-        if any(option in options and options[option] == value for option, value in params.VALIDATES.items())
+        if any(option in options and options[option] == value for option, value in mistakes.VALIDATES.items())
     }  # fmt: skip
     (told,) = [line for line in RECIPES[name].differs if "labelled images of the validation part" in line]
     assert all(row in told for row in seeing) and (not name.endswith("_balms") or "balms" in seeing)

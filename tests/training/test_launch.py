@@ -259,7 +259,7 @@ def base(scratch) -> dict[str, bytes]:
 
 
 def test_only_one_process_reports_and_writes(base):
-    assert {Path(name).name for name in base} == {"row.json", "weights.safetensors", "log.csv", "test_logits.npy"}
+    assert {Path(name).name for name in base} == {"manifest.json", "row.json", "weights.safetensors", "log.csv", "test_logits.npy"}
 
 
 def test_a_dead_process_and_ctrl_c_end_all_and_the_run_goes_on_to_the_same_bytes(scratch, base):
