@@ -1,4 +1,4 @@
-"""Prints one table of ratios; a row below its bar is marked `below`, and the exit code is then 1.
+"""Prints a table of ratios for each part as it ends; a row below its bar is marked `below`, and the exit code is then 1.
 
 python -m benchmarks [--quick] [part ...]; parts: training look_ahead heads features views growth large
                                         images lists cache inaturalist manifests
@@ -6,6 +6,7 @@ python -m benchmarks [--quick] [part ...]; parts: training look_ahead heads feat
 
 import argparse
 import sys
+import time
 
 import torch
 
@@ -26,13 +27,15 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := [part for part in args.parts if part not in PARTS]:
         parser.error(f"got {', '.join(unknown)}, expected some of {', '.join(PARTS)}")
-    rows = []
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; medians, compile time and first rounds apart")
+    is_below = False
     for part in args.parts or PARTS:
         print(f"measuring: {part} ...", file=sys.stderr)
-        rows += PARTS[part].rows(args.quick)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; medians, compile time and first rounds apart\n")
-    print(table(rows))
-    sys.exit(any(row.verdict == "below" for row in rows))
+        start = time.perf_counter()
+        rows = PARTS[part].rows(args.quick)
+        is_below |= any(row.verdict == "below" for row in rows)
+        print(f"\n{part}, {time.perf_counter() - start:.0f} s in all\n\n{table(rows)}", flush=True)
+    sys.exit(is_below)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ from lt.core.plugins import unknown
 from lt.core.subset import Subset, read_subset
 from lt.data.dataset import open_dataset
 from lt.evaluate import metrics
-from lt.evaluate.calibration import TEMPERATURES, fit_temperature
-from lt.evaluate.label_shift import prior_shift, read_prior
+from lt.evaluate.label_shift import fit_temperature_at, frequencies, prior_shift, read_prior
 from lt.input.streamed import to_device
 from lt.network.classifier import Classifier, backbone_file, read_classifier, read_rule
 from lt.training.objective import mean_over_experts
@@ -77,7 +76,8 @@ def open_predictor(settings: Settings, row: str, seed: int, prior_name: str, whe
     """The predictor of one row and seed, on a device, in evaluation mode.
 
     prior_name: see target_prior
-    Its facts: row, seed, dataset, classes, image_size in pixels, prior_name, prior (C,), temperature, temperature_fitted_on (in
+    Its facts: row, seed, dataset, classes, image_size in pixels, crop (side of the centre that test images keep, or null),
+    preprocessing (from a file to what the network sees, in words), prior_name, prior (C,), temperature, temperature_fitted_on (in
     words, or null), logit_prior (C,), subset_sha256 of the training positions.
 
     raises ValueError where the row or the prior is unknown, or the row takes embeddings, ArtifactError where something has not been made
@@ -92,12 +92,15 @@ def open_predictor(settings: Settings, row: str, seed: int, prior_name: str, whe
     target = target_prior(prior_name, subset)
     network = read_network(row, seed).to(where)
     calibration = calibrate(settings, subset, row, seed, network, where)
+    crop = settings.options("datasets", settings.dataset).get("test_crop")
     facts = {
         "row": row,
         "seed": seed,
         "dataset": subset.dataset,
         "classes": list(subset.classes),
         "image_size": subset.image_size,
+        "crop": crop,
+        "preprocessing": preprocessing(subset.image_size, crop),
         "prior_name": prior_name,
         "prior": target.tolist(),
         "temperature": calibration.temperature,
@@ -108,6 +111,18 @@ def open_predictor(settings: Settings, row: str, seed: int, prior_name: str, whe
     return Predictor(network, calibration, target, facts).to(where).eval()
 
 
+def preprocessing(image_size: int, crop: int | None) -> list[str]:
+    """What is done to an image file, as lt.data.decode.decode does it, and to its pixels, as the test images have it."""
+    cut = [f"the middle {crop} x {crop} pixels"] if crop else []
+    return [
+        f"a JPEG is decoded at the least of its sizes of 1, 1/2, 1/4, 1/8 that is {2 * image_size} pixels or more on both sides",
+        "turned as EXIF says; 16-bit grey cut to its upper 8 bits; laid on white where transparent; as 8-bit RGB",
+        f"the middle square scaled to {image_size} x {image_size} pixels: bilinear, antialiased, rows first, rounded to whole numbers",
+        *cut,
+        "divided by 255; the network subtracts its own mean and divides by its own standard deviation",
+    ]
+
+
 def describe(facts: dict[str, Any], is_default_seed: bool) -> str:
     """What a predictor's probabilities are, in two lines."""
     seed = f"seed {facts['seed']}{' (the first of params.yaml)' if is_default_seed else ''}"
@@ -115,7 +130,7 @@ def describe(facts: dict[str, Any], is_default_seed: bool) -> str:
         calibrated = "uncalibrated: there are no images to fit a temperature on, or they do not determine it"
     else:
         fitted_on = facts["temperature_fitted_on"]
-        calibrated = f"calibrated: temperature {facts['temperature']:.3f}, fitted on {fitted_on}; judge it on others"
+        calibrated = f"calibrated: temperature {facts['temperature']:.3f}, fitted on {fitted_on} at their class frequencies; judge it on others"
     return f"{facts['row']}, {seed}, prior {facts['prior_name']}\n{calibrated}"
 
 
@@ -188,16 +203,12 @@ def calibrate(settings: Settings, subset: Subset, row: str, seed: int, network: 
         logits = artifacts.read_array(path, dtype="float") if path.is_file() else None
         labels, told = subset.test_labels, f"{len(subset.test_labels)} test images{told}"
     # No class may have frequency 0: a carved part has that of the whole draw, in another a missing class counts as half an image.
-    found = np.bincount(labels, minlength=len(subset.counts))
-    frequencies = prior(subset.drawn if is_carved else np.maximum(found, 0.5))
+    at = prior(subset.drawn) if is_carved else frequencies(labels, len(subset.counts))
     if logits is None:
-        return Calibration(1.0, frequencies, None)
+        return Calibration(1.0, at, None)
     metrics.check_logits(logits, labels, len(subset.counts), f"logits of row {row}, seed {seed}")
-    shift = prior_shift(network.logit_prior, frequencies).astype(np.float32)
-    temperature = fit_temperature(logits + shift, labels)
-    if (metrics.predict(logits, shift) == labels).all() or not 1.01 * TEMPERATURES[0] < temperature < TEMPERATURES[1] / 1.01:
-        return Calibration(1.0, frequencies, None)
-    return Calibration(temperature, frequencies, told)
+    temperature = fit_temperature_at(logits, labels, network.logit_prior, at)
+    return Calibration(1.0, at, None) if temperature is None else Calibration(temperature, at, told)
 
 
 @torch.no_grad()

@@ -2,9 +2,9 @@
 
 python -m stages.export --row xerm_pc --output model.pt2
 
-The file is a torch.export program, float images (B, 3, H, W) in [0, 1] -> logits (B, C), for any B on the CPU; their softmax is
-the probabilities that `python -m stages.predict` gives. Class names, prior and temperature are inside, as the extra file
-model.json, and beside it, in model.json. The file is read back and compared with the row before it gets its name.
+The file is a torch.export program, uint8 RGB images (B, 3, H, W) of any size -> logits (B, C), for any B on the CPU; their softmax
+is the probabilities that `python -m stages.predict` gives: the images are scaled and cut inside. Class names, prior, temperature
+and every step from a file to the network are inside, as the extra file model.json, and beside it, in model.json. The file is read back and compared with the row before it gets its name.
 """
 
 import argparse
@@ -17,11 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from lt.core import artifacts, keys, params
 from lt.core.command import run, seed_number
 from lt.core.params import Settings
 from lt.data.dataset import open_dataset
+from lt.input.square import Square
 from lt.input.streamed import to_device
 from lt.predict import Predictor, describe, open_predictor
 
@@ -32,6 +34,30 @@ CACHE_TOLERANCE = 1e-2
 CHECKED = 1000
 BATCHES = (64, 1, 7)
 META = "model.json"
+# An image file as lt.data.decode opens it: Pillow's smaller decoding of large JPEGs, EXIF, 16-bit grey, transparency.
+READER = """def read(file):
+    with Image.open(file) as image:
+        image.draft("RGB", ({twice}, {twice}))
+        ImageOps.exif_transpose(image, in_place=True)
+        image.load()
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]  # uint8 (1, 3, H, W)
+"""
+
+
+class Deployed(nn.Module):
+    """A predictor with what comes before it: uint8 images (B, 3, H, W) of any size -> logits (B, C)."""
+
+    def __init__(self, predictor: Predictor):
+        super().__init__()
+        self.square = Square(predictor.facts["image_size"], predictor.facts["crop"])
+        self.predictor = predictor
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.predictor(self.square(images).float() / 255)
 
 
 def main() -> None:
@@ -56,7 +82,7 @@ def main() -> None:
 
 
 def images_to_compare(settings: Settings, predictor: Predictor) -> tuple[torch.Tensor, str]:
-    """Images (N, 3, H, W) in [0, 1] to compare on, and what they are: test images, or noise where the raw data are not at hand.
+    """uint8 images (N, 3, H, W) to compare on, and what they are: test images, or noise where these are not at hand or cut already.
 
     Raises ArtifactError where the row's logits on the test images are not the cached ones: its artifacts are of several runs.
     """
@@ -64,24 +90,28 @@ def images_to_compare(settings: Settings, predictor: Predictor) -> tuple[torch.T
     try:
         test = open_dataset(settings, "test")
     except (ValueError, OSError) as error:
-        size = facts["image_size"]
-        reason = str(error).splitlines()[0]
-        random = torch.rand(sum(BATCHES), 3, size, size, generator=keys.generator("export"))
-        return random, f"random images, without the test images: {reason}"
+        return noise(facts["image_size"]), f"random images, without the test images: {str(error).splitlines()[0]}"
     index = np.unique(np.linspace(0, len(test.labels) - 1, CHECKED).astype(np.int64))
-    images = to_device(test.read(index), torch.device("cpu")).float() / 255
+    images = to_device(test.read(index), torch.device("cpu"))
     path = artifacts.row_dir(facts["row"], facts["seed"]) / "test_logits.npy"
     if path.is_file():
         cached = torch.from_numpy(artifacts.read_array(path, dtype="float", mmap=True)[index])
         cached = cached.mean(1) if cached.ndim == 3 else cached
         with torch.no_grad():
-            off = difference_of(torch.cat([predictor.network(batch) for batch in images.split(BATCHES[0])]), cached)
+            off = difference_of(torch.cat([predictor.network(batch.float() / 255) for batch in images.split(BATCHES[0])]), cached)
         if not off <= CACHE_TOLERANCE:
             raise artifacts.ArtifactError(
                 f"row {facts['row']}, seed {facts['seed']}: its logits differ from those in {path} by {off:.2g} of the largest, "
                 f"expected at most {CACHE_TOLERANCE:g}; its artifacts come from several runs: run dvc repro"
             )
+    if facts["crop"]:
+        return noise(facts["image_size"]), "random images, since the test images are cut already"
     return images, f"{len(images)} test images"
+
+
+def noise(size: int) -> torch.Tensor:
+    """Random images (N, 3, size, size) uint8."""
+    return torch.randint(256, (sum(BATCHES), 3, size, size), generator=keys.generator("export"), dtype=torch.uint8)
 
 
 def write(predictor: Predictor, images: torch.Tensor, output: Path) -> float:
@@ -112,25 +142,26 @@ def write(predictor: Predictor, images: torch.Tensor, output: Path) -> float:
 
 
 def program_of(predictor: Predictor) -> torch.export.ExportedProgram:
-    """The predictor as a program for any number of images of its size."""
-    size = predictor.facts["image_size"]
-    batch = torch.export.Dim("batch", min=1)
+    """The predictor as a program for any number of images of any size."""
+    batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height", "width"))
     # torch.export.save is only sure of weights in the plain memory layout.
-    plain = copy.deepcopy(predictor).to(memory_format=torch.contiguous_format)
+    plain = Deployed(copy.deepcopy(predictor)).to(memory_format=torch.contiguous_format)
     with torch.no_grad():
-        return torch.export.export(plain, (torch.zeros(2, 3, size, size),), dynamic_shapes=({0: batch},))
+        example = torch.zeros(2, 3, 37, 41, dtype=torch.uint8)
+        return torch.export.export(plain, (example,), dynamic_shapes=({0: batch, 2: height, 3: width},))
 
 
 @torch.no_grad()
 def compare(predictor: Predictor, program: torch.nn.Module, images: torch.Tensor) -> float:
     """Largest difference of the logits of a program and a predictor, in batches of several sizes."""
+    deployed = Deployed(predictor)
     sizes = [size for _ in range(len(images) // sum(BATCHES) + 1) for size in BATCHES]
     worst, start = 0.0, 0
     for size in sizes:
         batch = images[start : start + size]
         start += size
         if len(batch):
-            worst = max(worst, difference_of(program(batch), predictor(batch)))
+            worst = max(worst, difference_of(program(batch), deployed(batch)))
     return worst
 
 
@@ -145,15 +176,18 @@ def difference_of(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def usage(output: Path, facts: dict) -> str:
     """How the file is used, as Python code."""
-    size = facts["image_size"]
     return (
         f"\nimport json, torch\n"
+        f"import numpy as np\n"
+        f"from PIL import Image, ImageOps\n"
+        f"{READER.format(twice=2 * facts['image_size'])}"
         f'extra = {{"{META}": ""}}\n'
         f'model = torch.export.load("{output}", extra_files=extra).module()\n'
-        f'classes = json.loads(extra["{META}"])["classes"]\n'
-        f"images = torch.rand(4, 3, {size}, {size})  # RGB in [0, 1]: yours, of {size} x {size} pixels\n"
-        f"probabilities = model(images).softmax(1)  # (4, {len(facts['classes'])}), under the prior {facts['prior_name']}\n"
-        f"print([classes[c] for c in probabilities.argmax(1)])"
+        f'model_facts = json.loads(extra["{META}"])\n'
+        f'classes = model_facts["classes"]\n'
+        f"def classify(file):\n"
+        f"    return model(read(file)).softmax(1)[0]  # ({len(facts['classes'])},), under the prior {facts['prior_name']}\n"
+        f'# print(classes[classify("photo.jpg").argmax()])'
     )
 
 

@@ -59,11 +59,11 @@ def main() -> None:
 
 def classify(predictor: Predictor, paths: list[Path], top: int) -> Iterator[tuple[Path, list[tuple[str, float]] | str]]:
     """For each file its `top` most probable classes, (name, probability in [0, 1]), or why it cannot be read."""
-    size, classes = predictor.facts["image_size"], predictor.facts["classes"]
+    decoding, classes = (predictor.facts["image_size"], predictor.facts["crop"]), predictor.facts["classes"]
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(paths), IMAGES_AT_ONCE):
             batch = paths[start : start + IMAGES_AT_ONCE]
-            decoded = list(pool.map(lambda path: attempt(path, size), batch))
+            decoded = list(pool.map(lambda path: attempt(path, *decoding), batch))
             readable = [image for image in decoded if not isinstance(image, str)]
             best = iter(most_probable(predictor, readable, min(top, len(classes))))
             for path, image in zip(batch, decoded):

@@ -1,21 +1,33 @@
 """Gathers the rows into one table, prints it, and writes what `dvc plots` draws.
 
 python -m stages.report
+python -m stages.report --prune     removes the files in results/ of rows that params.yaml no longer names, and nothing else
 """
 
+import argparse
+from pathlib import Path
+
 from lt.core import artifacts, params
-from lt.core.command import arguments, run
+from lt.core.command import run
 from lt.core.schemas import Details
 from lt.core.subset import read_subset
 from lt.evaluate.headline import headline
-from lt.evaluate.row import rounded
+from lt.evaluate.row import class_lines, rounded
 from lt.report import plots
 from lt.report.table import check_same, context_of, markdown, mend
 
 
 def main() -> None:
-    arguments(__doc__, seed=False)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prune", action="store_true", help="only remove the files of rows that params.yaml no longer names")
+    args = parser.parse_args()
     settings = params.load()
+    left = left_over(settings.rows())
+    if args.prune:
+        for path in left:
+            path.unlink()
+        print(f"removed: {', '.join(map(str, left)) or 'nothing, every file is of a row of params.yaml'}")
+        return
     paths = {row: artifacts.RESULTS / "details" / f"{row}.json" for row in settings.rows()}
     missing = [row for row, path in paths.items() if not path.is_file()]
     if missing:
@@ -27,13 +39,22 @@ def main() -> None:
     check_same(rows, context)
 
     table, reported = markdown(rows, context), rows[settings.report.row]
-    points = {"rows": plots.by_row(rows), "classes": plots.by_class(reported), "reliability": plots.by_confidence(reported)}
+    points = {"rows": plots.by_row(rows), "classes": class_lines(reported), "reliability": plots.by_confidence(reported)}
     with artifacts.writing_together(artifacts.RESULTS, "report") as folder:
         artifacts.write_json(folder / "metrics.json", headline(reported))
         artifacts.write_text(folder / "table.md", table)
         for name, lines in points.items():
             artifacts.write_log(folder / "plots" / f"{name}.csv", rounded(lines))
     print(f"\n{table}")
+    if left:
+        named = ", ".join(sorted({path.stem for path in left}))
+        print(f"{artifacts.RESULTS} also holds rows that params.yaml does not name: {named}; remove them: python -m stages.report --prune")
+
+
+def left_over(rows: list[str]) -> list[Path]:
+    """Files of rows in results/ that are none of these."""
+    found = (path for kind in ("methods", "details") for path in sorted((artifacts.RESULTS / kind).glob("*.json")))
+    return [path for path in found if path.stem not in rows]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The benchmarks' table, and that the two ways they compare compute the same."""
 
+import re
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -179,6 +181,31 @@ def test_jobs_of_inaturalist_run_on_small_lists(tmp_path):
 
 def test_every_part_is_named():
     assert all(part in __main__.__doc__.split() for part in __main__.PARTS)
+
+
+def test_each_part_is_printed_as_it_ends(monkeypatch, capsys):
+    def rows(quick):
+        return [Row("first", 1, 2, "s", 0.5, 1.0)]
+
+    def fails(quick):
+        raise OSError("no space")
+
+    parts = {"one": SimpleNamespace(rows=rows), "two": SimpleNamespace(rows=fails)}
+    monkeypatch.setattr(__main__, "PARTS", parts)
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--quick"])
+    with pytest.raises(OSError, match="no space"):
+        __main__.main()
+    assert re.search(r"one, \d+ s in all\n\n\| pair .*\n.*\n\| first", capsys.readouterr().out)
+    monkeypatch.setattr(__main__, "PARTS", {"one": parts["one"]})
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 1  # a row is below its bar
+
+
+def test_our_epoch_is_made(monkeypatch):
+    monkeypatch.setattr(training, "can_compile", lambda: False)
+    images, labels = sizes.images(128)
+    assert callable(training.ours(images, labels, "crop_flip", torch.device("cpu")))
 
 
 @pytest.mark.parametrize("augment", training.PLAIN)

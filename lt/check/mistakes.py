@@ -4,6 +4,7 @@ What only one plug-in asks for stands in its file, as literals that are read wit
     NEEDS = {key of params.yaml: (values it goes with, why)}          where it is selected, or a row of the methods
     REFUSES = {option of its own: (value, why)}
     SAME = {option of its own: (key of another plug-in's option, why)}    where both plug-ins are selected
+    EXPERTS = False                                                       of a method, where it takes no model of several
 """
 
 import ast
@@ -13,9 +14,9 @@ from typing import Any, Callable
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from lt.core import batch_statistics
-from lt.core.options import options_of
+from lt.core.options import constant_of, options_of
 from lt.core.params import AXES, PATH, ParamsError, Settings, Teacher, at
-from lt.core.plugins import FUNCTIONS, names, path_of, unknown
+from lt.core.plugins import FUNCTIONS, names, path_of, unknown, with_defaults
 from lt.core.yaml_file import read_yaml
 
 # option of a method -> the value with which the method uses the labels of the validation part
@@ -36,7 +37,7 @@ def load(path: Path = PATH, further: Callable[[dict[str, Any]], list[str]] | Non
         mistakes += [_mistake(item, content) for item in error.errors()]
     mistakes += _plugin_mistakes(content) + _teacher_mistakes(content) + (further(content) if further else [])
     if settings and not mistakes:
-        mistakes += batch_statistics.mistakes(settings.features.bn, settings.methods)
+        mistakes += batch_statistics.mistakes(settings.features.bn, settings.methods) + _expert_mistakes(settings)
         mistakes += [line for kind, name in _chosen(settings) for line in _declared_mistakes(settings, content, kind, name)]
     if settings:
         mistakes += _cross_mistakes(settings)
@@ -48,6 +49,15 @@ def load(path: Path = PATH, further: Callable[[dict[str, Any]], list[str]] | Non
             f"`touch {path} && git checkout {path}`."
         )
     return settings
+
+
+def _expert_mistakes(settings: Settings) -> list[str]:
+    """Methods that say EXPERTS = False, with a model of several."""
+    if with_defaults("models", settings.model, settings.options("models", settings.model)).get("experts", 1) == 1:
+        return []
+    without = [name for name in settings.methods if not constant_of(path_of("methods", name), "EXPERTS", default=True)]
+    told = f"got model {settings.model!r}, which has experts, and this method takes none (EXPERTS = False)"
+    return [f"methods.{name}: {told}; leave it out" for name in without]
 
 
 def _plugin_mistakes(content: dict) -> list[str]:

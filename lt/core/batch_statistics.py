@@ -1,9 +1,8 @@
 """Batch-norm statistics of the frozen backbone: which ones a method's original has, and of which batches they are the mean."""
 
-import ast
 from typing import Any
 
-from lt.core.options import options_of
+from lt.core.options import constant_of, options_of
 from lt.core.plugins import path_of
 
 # statistics -> how the classes of one batch after another are drawn, over and over. mixture: BALMS sends a training batch, a
@@ -24,11 +23,11 @@ def of_method(name: str, options: dict[str, Any]) -> str | None:
     known = options_of(path, "fit")
     if "sampling" in known:
         return SAMPLED[options.get("sampling", known["sampling"][1])]
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["STATISTICS"]:
-            return ast.literal_eval(node.value)
-    valid = ", ".join(("frozen", *CYCLES))
-    raise ValueError(f"{path}: no STATISTICS; a method without an option `sampling` must name one of {valid}, or None")
+    named = constant_of(path, "STATISTICS", default="")
+    if named == "":
+        valid = ", ".join(("frozen", *CYCLES))
+        raise ValueError(f"{path}: no STATISTICS; a method without an option `sampling` must name one of {valid}, or None")
+    return named
 
 
 def mistakes(bn: str, methods: dict[str, dict[str, Any] | None]) -> list[str]:

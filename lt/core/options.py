@@ -41,6 +41,14 @@ def options_of(path: Path, function: str) -> dict[str, tuple[Any, Any]]:
     raise ValueError(f"{path}: no function {function!r}; every file of {path.parent.name}/ must define it")
 
 
+def constant_of(path: Path, name: str, default: Any = None) -> Any:
+    """Value of the module constant `name` in the file `path`, which is parsed, never run; the default where it has none."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
+            return ast.literal_eval(node.value)
+    return default
+
+
 def _typed_default(path: Path, arg: ast.arg, default: ast.expr | None) -> tuple[Any, Any]:
     if arg.annotation is None or default is None:
         raise ValueError(f"{path}: option {arg.arg!r} needs a type annotation and a default")

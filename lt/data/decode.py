@@ -13,7 +13,7 @@ from lt.core.files import expect_regular
 # Of ImageNet, which pretrained models expect; image files are most often photographs.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Raised where `decode` gives other pixels than before: packs of the old ones are made anew.
-VERSION = 1
+VERSION = 2
 GREY = 128
 THREADS = min(8, os.cpu_count() or 1)
 SHOWN = 20
@@ -35,9 +35,21 @@ def decode(file: Path, image_size: int, crop: int | None = None) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    square = np.asarray(ImageOps.fit(image.convert("RGB"), (image_size, image_size), Image.Resampling.BILINEAR))
+    square = np.asarray(_fitted(image.convert("RGB"), image_size))
     edge = (image_size - (crop or image_size)) // 2
     return square[edge : edge + (crop or image_size), edge : edge + (crop or image_size)]
+
+
+def _fitted(image: Image.Image, size: int) -> Image.Image:
+    """The middle square of an image at size x size: first along rows, then along columns.
+
+    ImageOps.fit does both in one call, whose order is Pillow's to choose; its releases differ in it, and the pixels by one level.
+    lt/input/square.py does the same on tensors.
+    """
+    (width, height), side = image.size, min(image.size)
+    left, top = (width - side) / 2, (height - side) / 2
+    narrow = image.resize((size, height), Image.Resampling.BILINEAR, box=(left, 0, left + side, height))
+    return narrow.resize((size, size), Image.Resampling.BILINEAR, box=(0, top, size, top + side))
 
 
 def attempt(file: Path, image_size: int, crop: int | None = None) -> np.ndarray | str:

@@ -7,23 +7,26 @@ from pathlib import Path
 
 import numpy as np
 
-from lt.core.options import Count, OpenFraction
-from lt.data.decode import MEAN, STD, THREADS, ImageFiles, attempt, listing, refuse
+from lt.core.options import Count, Fraction, OpenFraction
+from lt.data.decode import MEAN, STD, THREADS, Corrupt, ImageFiles, attempt, listing, refuse
 from lt.data.split import Split
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-OTHER_IMAGES = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl")
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2")  # what predict reads, too
+OTHER_IMAGES = (".heic", ".heif", ".jxl")
 
 
 def open_split(
-    root: Path, split: str, *, path: str = "data/folder", image_size: Count = 32, test_fraction: OpenFraction = 0.2
+    root: Path, split: str, *, path: str = "data/folder", image_size: Count = 32, test_fraction: OpenFraction = 0.2,
+    max_corrupt: Fraction = 0.0,
 ) -> Split:
     """Train or test part of a folder of images; classes are the names of the class folders, sorted.
 
     Without a test folder, the test part is carved out of train: of each class, the round(test_fraction * n) images whose paths
     have the smallest sha256, at least one and at most n - 1. So it depends on nothing but the names, and an added image moves
-    few others. Images become RGB (transparent parts white, 16-bit grey cut to 8 bits), upright (EXIF), and a centred square of
-    image_size pixels.
+    few others. Images become RGB (transparent parts white, 16-bit grey cut to 8 bits, the first frame of several), upright (EXIF),
+    and a centred square of image_size pixels.
+
+    max_corrupt: share of a part's images that may fail to decode; they are told, and grey squares stand for them
 
     root: data root; `path` is absolute or relative to the root's parent, the project    split 'train' or 'test'
     raises ValueError where the folder is not laid out as above, naming all folders or files that are wrong
@@ -31,44 +34,58 @@ def open_split(
     folder = Path(root).parent / path
     parts = _parts(folder, test_fraction)
     classes = tuple(parts["train"])
-    names = [name for images in parts[split].values() for name in images]
     labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(images) for images in parts[split].values()])
-    return Split(ImageFiles([folder / name for name in names], image_size), labels, classes, MEAN, STD)
+    return Split(ImageFiles(_files(folder, parts[split]), image_size, max_corrupt), labels, classes, MEAN, STD)
 
 
 def raw_files(root: Path, path: str, **_) -> dict[str, Path]:
     """The raw data: name in the index, such as train/cat/1.jpg -> file on disk. ValueError as open_split."""
     folder = Path(root).parent / path
-    found = {part: _scan(folder, part) for part in ("train", "test") if part == "train" or (folder / part).is_dir()}
+    found, wrong = _layout(folder)
+    _refuse(wrong)
     return {name: folder / name for classes in found.values() for images in classes.values() for name in images}
 
 
-def prepare(root: Path, path: str, image_size: int, test_fraction: float) -> None:
-    """Decodes every image once; ValueError that lists all that cannot be decoded, and as open_split."""
+def prepare(root: Path, path: str, image_size: int, test_fraction: float, max_corrupt: float) -> None:
+    """Decodes every image once; ValueError that tells all that is wrong at once: the layout as open_split, and what cannot be
+    decoded, where that is more than max_corrupt of a part."""
     folder = Path(root).parent / path
-    _parts(folder, test_fraction)
-    files = list(raw_files(root, path).values())
-    with ThreadPoolExecutor(THREADS) as pool:
-        results = pool.map(lambda file: attempt(file, image_size), files)
-        refuse([(file, result) for file, result in zip(files, results) if isinstance(result, str)])
+    found, wrong = _layout(folder)
+    parts = found if wrong else _parts(folder, test_fraction)
+    too_many: list[tuple[Path, str]] = []
+    for part in parts.values():
+        files = _files(folder, part)
+        with ThreadPoolExecutor(THREADS) as pool:
+            results = pool.map(lambda file: attempt(file, image_size), files)
+            bad = {position: result for position, result in enumerate(results) if isinstance(result, str)}
+        if len(bad) > max_corrupt * len(files):
+            too_many += [(files[position], reason) for position, reason in bad.items()]
+        else:
+            Corrupt(files, max_corrupt).add(bad)
+    try:
+        refuse(sorted(too_many), max_corrupt)
+    except ValueError as error:
+        wrong.append(str(error))
+    _refuse(wrong)
+
+
+def _files(folder: Path, part: dict[str, list[str]]) -> list[Path]:
+    return [folder / name for images in part.values() for name in images]
+
+
+def _refuse(wrong: list[str]) -> None:
+    if wrong:
+        raise ValueError("\n".join(wrong))
 
 
 def _parts(folder: Path, test_fraction: float) -> dict[str, dict[str, list[str]]]:
     """Paths of the images, by part and class, both parts with the same classes in the same order."""
-    train = _scan(folder, "train")
-    if len(train) < 2:
-        raise ValueError(f"{folder / 'train'}: got {len(train)} class folder(s), expected at least two, one per class")
-    if (folder / "test").is_dir():
-        test = _scan(folder, "test")
-        for here, there, where in ((test, train, "test but not in train"), (train, test, "train but not in test")):
-            if odd := sorted(set(here) - set(there)):
-                raise ValueError(listing(f"classes of {folder} are in {where}; both need the same class folders", odd))
-        return {"train": train, "test": test}
-    if single := [name for name, images in train.items() if len(images) < 2]:
-        what = f"classes of {folder / 'train'} have one image, to train on or to test on; add images, or a test folder"
-        raise ValueError(listing(what, single))
+    found, wrong = _layout(folder)
+    _refuse(wrong)
+    if "test" in found:
+        return found
     parts = {"train": {}, "test": {}}
-    for name, images in train.items():
+    for name, images in found["train"].items():
         by_hash = sorted(images, key=lambda path: hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest())
         taken = set(by_hash[: min(max(round(test_fraction * len(images)), 1), len(images) - 1)])
         parts["test"][name] = [path for path in images if path in taken]
@@ -76,14 +93,35 @@ def _parts(folder: Path, test_fraction: float) -> dict[str, dict[str, list[str]]
     return parts
 
 
-def _scan(folder: Path, part: str) -> dict[str, list[str]]:
-    """Paths of the images relative to `folder`, sorted, by sorted class; hidden files and those of other kinds are left out."""
+def _layout(folder: Path) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
+    """What is there, by part and class, and all that is wrong with it."""
+    wrong: list[str] = []
+    found = {part: _scan(folder, part, wrong) for part in ("train", "test") if part == "train" or (folder / part).is_dir()}
+    train, test = found["train"], found.get("test")
+    if (folder / "train").is_dir() and len(train) < 2:
+        wrong.append(f"{folder / 'train'}: got {len(train)} class folder(s), expected at least two, one per class")
+    if test is not None:
+        for here, there, where in ((test, train, "test but not in train"), (train, test, "train but not in test")):
+            if odd := sorted(set(here) - set(there)):
+                wrong.append(listing(f"classes of {folder} are in {where}; both need the same class folders", odd))
+    elif single := [name for name, images in train.items() if len(images) == 1]:
+        what = f"classes of {folder / 'train'} have one image, to train on or to test on; add images, or a test folder"
+        wrong.append(listing(what, single))
+    return found, wrong
+
+
+def _scan(folder: Path, part: str, wrong: list[str]) -> dict[str, list[str]]:
+    """Paths of the images relative to `folder`, sorted, by sorted class; hidden files and those of other kinds are left out.
+
+    What is wrong is added to `wrong`.
+    """
     if not (folder / part).is_dir():
-        raise ValueError(f"{folder / part} is no folder; expected {folder}/{part}/<class>/<image> ({' '.join(ENDINGS)})")
+        wrong.append(f"{folder / part} is no folder; expected {folder}/{part}/<class>/<image> ({' '.join(ENDINGS)})")
+        return {}
     found, stray = {}, []
-    for entry in _entries(folder / part, folder):
+    for entry in _entries(folder / part, folder, wrong):
         if entry.is_dir():
-            inside = _entries(entry, folder)
+            inside = _entries(entry, folder, wrong)
             images = [image.name for image in inside if image.name.lower().endswith(ENDINGS) and not image.is_dir()]
             found[entry.name] = [f"{part}/{entry.name}/{image}" for image in images]
             stray += [f"{other.path}: a folder; images stand right in their class folder" for other in inside if other.is_dir()]
@@ -91,18 +129,19 @@ def _scan(folder: Path, part: str) -> dict[str, list[str]]:
         elif entry.name.lower().endswith(ENDINGS + OTHER_IMAGES):
             stray.append(f"{entry.path}: an image without a label; move it into the folder of its class")
     if stray:
-        raise ValueError(listing("files or folders are not where or what they should be", stray))
+        wrong.append(listing("files or folders are not where or what they should be", stray))
     if empty := [str(folder / part / name) for name, images in found.items() if not images]:
-        raise ValueError(listing(f"class folders hold no image ({' '.join(ENDINGS)}); add some, or delete the folders", empty))
+        wrong.append(listing(f"class folders hold no image ({' '.join(ENDINGS)}); add some, or delete the folders", empty))
     return found
 
 
-def _entries(within: os.DirEntry | Path, folder: Path) -> list[os.DirEntry]:
-    """Entries by name, without hidden ones; ValueError where a link leads out of `folder`."""
+def _entries(within: os.DirEntry | Path, folder: Path, wrong: list[str]) -> list[os.DirEntry]:
+    """Entries by name, without hidden ones and links that lead out of `folder`, which are added to `wrong`."""
     with os.scandir(within) as scan:
         entries = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda entry: entry.name)
     root = os.path.realpath(folder)
     links = [os.fspath(within), *(entry.path for entry in entries if entry.is_symlink())]
-    if outside := [link for link in links if os.path.commonpath([os.path.realpath(link), root]) != root]:
-        raise ValueError(listing(f"links lead out of {root}; put the files themselves there", outside))
-    return entries
+    outside = [link for link in links if os.path.commonpath([os.path.realpath(link), root]) != root]
+    if outside:
+        wrong.append(listing(f"links lead out of {root}; put the files themselves there", outside))
+    return [] if os.fspath(within) in outside else [entry for entry in entries if entry.path not in outside]

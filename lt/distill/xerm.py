@@ -72,6 +72,9 @@ class Xerm(objective.Objective):
         self.weight_sum.zero_()
         self.weight_count.zero_()
 
+    def start_step(self, generator: torch.Generator) -> None:
+        objective.start_step(self.student_loss, generator)
+
     def forward(self, features: torch.Tensor, logits: torch.Tensor, mixed: Mixed) -> torch.Tensor:
         target, options = mixed.target_a, self.options
         with torch.no_grad():

@@ -25,6 +25,21 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
+def wilson(share: np.ndarray | float, number: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
+    """95% interval of a share of `number` images, such as a recall: low and high, both NaN without an image.
+
+        ( p + z^2 / 2n -+ z sqrt( p (1 - p) / n + z^2 / 4n^2 ) ) / (1 + z^2 / n)
+
+    It holds for few images, too, and for shares of 0 and 1. (source: Wilson 1927; Brown, Cai, DasGupta 2001)
+    """
+    share, number = np.asarray(share, dtype=np.float64), np.where(np.asarray(number) > 0, number, np.nan)
+    z = ndtri(0.5 + LEVEL / 2)
+    middle = share + z**2 / (2 * number)
+    margin = z * np.sqrt(share * (1 - share) / number + (z / (2 * number)) ** 2)
+    below = 1 + z**2 / number
+    return np.clip((middle - margin) / below, 0, 1), np.clip((middle + margin) / below, 0, 1)
+
+
 def pack_correct(correct: np.ndarray, labels: np.ndarray) -> str:
     """Which test images are right, one bit each, as hexadecimal digits; class by class. (N,) bool, labels (N,) -> str."""
     return np.packbits(correct[np.argsort(labels, kind="stable")]).tobytes().hex()

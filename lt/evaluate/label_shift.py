@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lt.core.counts import prior as prior_of
 from lt.core.files import read_regular
+from lt.evaluate.calibration import TEMPERATURES, fit_temperature
 from lt.evaluate.metrics import per_class, predict
 
 RATIOS = (50, 25, 10, 5, 2)
@@ -37,6 +39,26 @@ def protocol(train_counts: np.ndarray) -> dict[str, np.ndarray]:
     forward = {f"forward_{ratio}": shares(train_counts, ratio) for ratio in RATIOS}
     backward = {f"backward_{ratio}": shares(train_counts, ratio, backward=True) for ratio in reversed(RATIOS)}
     return {**forward, "uniform": np.ones(len(train_counts)), **backward}
+
+
+def frequencies(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Class frequencies of labelled images, of which none is 0: a class without an image counts as half of one. (N,) -> (C,)"""
+    return prior_of(np.maximum(np.bincount(labels, minlength=num_classes), 0.5))
+
+
+def fit_temperature_at(logits: np.ndarray, labels: np.ndarray, logit_prior: np.ndarray, at: np.ndarray) -> float | None:
+    """The temperature of logits that were moved to the prior of the labels: what `python -m stages.predict` divides by.
+
+    T minimises the mean NLL of softmax((z + log at - log logit_prior) / T): where the logits embody another prior than that of
+    the labels, it is not the temperature of z as it is, which has to make up for the wrong prior besides.
+
+    logits (N, C) or (N, E, C)    labels (N,)    logit_prior, at (C,): see frequencies
+    returns None where the images do not determine it: all are right, or the more evenly the better
+    """
+    shift = prior_shift(logit_prior, at).astype(np.float32)
+    temperature = fit_temperature(logits + shift, labels)
+    is_determined = 1.01 * TEMPERATURES[0] < temperature < TEMPERATURES[1] / 1.01
+    return temperature if is_determined and not (predict(logits, shift) == labels).all() else None
 
 
 def nested_subset(labels: np.ndarray, share: np.ndarray) -> np.ndarray:

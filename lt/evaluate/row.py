@@ -6,8 +6,8 @@ import numpy as np
 
 from lt.core.counts import thirds
 from lt.evaluate.calibration import Scored, calibration, cross_fit, reliability, score
-from lt.evaluate.comparison import pack_correct
-from lt.evaluate.label_shift import curve, shifted
+from lt.evaluate.comparison import pack_correct, wilson
+from lt.evaluate.label_shift import curve, fit_temperature_at, frequencies, rank, shifted
 from lt.evaluate.metrics import accuracies, check_logits, per_class, predict
 
 
@@ -24,7 +24,9 @@ def evaluate(
     metrics: name -> number or None: lt.evaluate.metrics.accuracies, lt.evaluate.calibration.calibration, and the latter again as
     <name>_t after temperature scaling by cross-fitting: each half of the test set is judged with the temperature fitted on the other half;
     lt.evaluate.label_shift.shifted
-    temperature: what half 0 and half 1 were divided by    per_class: recall, precision, f1, predicted, each (C,)
+    temperature: what half 0 and half 1 of the logits as they are were divided by
+    temperature_at_test_prior: lt.evaluate.label_shift.fit_temperature_at on all test images, or None
+    per_class: recall, precision, f1, predicted, each (C,)
     test_prior: lt.evaluate.label_shift.curve    reliability: histograms before and after temperature
     correct: which images are right, lt.evaluate.comparison.pack_correct
 
@@ -43,6 +45,7 @@ def evaluate(
     return {
         "metrics": accuracies(labels, predicted, train_counts) | calibrated | shifted(points),
         "temperature": list(used),
+        "temperature_at_test_prior": fit_temperature_at(logits, labels, logit_prior, frequencies(labels, num_classes)),
         "per_class": {name: _listed(classes[name]) for name in ("recall", "precision", "f1", "predicted")},
         "test_prior": points,
         "reliability": {"before": _histogram(before, bins), "after": _histogram(after, bins)},
@@ -70,6 +73,22 @@ def class_scores(details: dict[str, Any], name: str) -> np.ndarray:
     details: content of results/details/<row>.json    name: recall, precision or f1
     """
     return np.mean([np.array(seed["per_class"][name], dtype=np.float64) for seed in details["seeds"].values()], axis=0)
+
+
+def class_lines(details: dict[str, Any]) -> list[dict[str, Any]]:
+    """One line per class, the largest first: rank from 1, name, training and test images, means over seeds of its scores, and the
+    recall's 95% interval over the choice of test images; None where a class has no test image."""
+    scores = {name: class_scores(details, name) for name in ("recall", "precision", "f1")}
+    scores["recall_low"], scores["recall_high"] = wilson(scores["recall"], np.asarray(details["test_counts"]))
+    ranks = rank(np.asarray(details["train_counts"]))
+    return [
+        {
+            "rank": int(ranks[c]) + 1, "class": details["classes"][c], "train_images": details["train_counts"][c],
+            "test_images": details["test_counts"][c],
+            **{name: None if np.isnan(values[c]) else float(values[c]) for name, values in scores.items()},
+        }
+        for c in np.argsort(ranks)
+    ]  # fmt: skip
 
 
 def oracle(log: list[dict[str, float]]) -> dict[str, float | None]:

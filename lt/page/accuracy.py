@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lt.evaluate.comparison import wilson
 from lt.evaluate.row import class_scores
 from lt.page.parts import figure, grid, row_keys
 from lt.page.plot import Axis, Chart, Mark, dot_list, levels, linear, logarithmic, middle
@@ -13,6 +14,7 @@ NAMES = {
 }  # fmt: skip
 RECALL = Axis(0, 1, "recall, %", tuple((tick / 100, str(tick)) for tick in range(0, 101, 20)))
 MEAN_RECALL = Axis(0, 1, "mean recall, %", ((0, "0"), (0.5, "50"), (1, "100")))
+FEW_TEST_IMAGES = 30
 KINDS = {
     "prior_unknown": "Test distribution unknown: logits as they are",
     "prior_known": "Test distribution known: logits moved to it",
@@ -50,10 +52,12 @@ def recall_by_class(sources: Sources) -> str:
         overview.line(sources.css[row], at, curve, row)
         overview.dots(sources.css[row], at, curve)
     single = len(parts) == len(counts)
+    few = [count for count in sources.facts["test_counts"] if count < FEW_TEST_IMAGES]
+    rough = f" {len(few)} classes have fewer than {FEW_TEST_IMAGES} test images: each dot's title has its interval." if few else ""
     note = "Each point is a class. " if single else "Each point is the mean over classes of equal or similar count. "
     panels = [_class_panel(sources, row, recalls[row], at, curves) for row in recalls]
     return (
-        figure("Recall against training images", overview.html() + row_keys(sources.css, curves), f"{note}Mean over seeds.")
+        figure("Recall against training images", overview.html() + row_keys(sources.css, curves), f"{note}Mean over seeds.{rough}")
         + "<h3>Each class, row by row</h3><p>Dots are classes, the line is as above; grey: base. Mean over seeds.</p>"
         + grid(panels, "small")
     )
@@ -65,10 +69,20 @@ def _class_panel(sources: Sources, row: str, recall: np.ndarray, at: list[float]
     panel = Chart(x, RECALL, f"recall of each class against its training images, {row}")
     if "base" in curves and row != "base":
         panel.line("ghost", at, curves["base"], "base")
-    titles = [f"{name}: {count} images, recall {100 * value:.0f} %" for name, count, value in zip(classes, counts, recall)]
+    tests = sources.facts["test_counts"]
+    titles = [f"{name}: {count} images, {told_recall(value, of)}" for name, count, value, of in zip(classes, counts, recall, tests)]
     panel.dots(f"{sources.css[row]} small", counts, recall, titles)
     panel.line(sources.css[row], at, curves[row], row)
     return figure(row, panel.html(), heading="h4")
+
+
+def told_recall(recall: float, test_images: int) -> str:
+    """A class's recall with the test images that it is of; with its 95 % interval where these are few."""
+    text = f"recall {100 * recall:.0f} % of {test_images} test image{'' if test_images == 1 else 's'}"
+    if not 0 < test_images < FEW_TEST_IMAGES:
+        return text
+    low, high = wilson(recall, test_images)
+    return f"{text}, 95 % interval {100 * low:.0f} to {100 * high:.0f} %"
 
 
 def under_priors(sources: Sources) -> str:

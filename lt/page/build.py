@@ -5,7 +5,7 @@ from pathlib import Path
 from string import Template
 from typing import Callable
 
-from lt.page import accuracy, confusion, overview, provenance, reliability, training
+from lt.page import accuracy, choice, confusion, overview, provenance, reliability, training
 from lt.page.parts import box_of
 from lt.page.sources import Sources
 
@@ -42,7 +42,9 @@ def build(sources: Sources) -> str:
         silhouette=overview.silhouette(sources),
         warnings=_warnings(sources),
         finding=overview.finding(sources),
+        which=choice.which_row(sources),
         leaderboard=overview.leaderboard(sources),
+        explained=choice.explained(sources),
         table=overview.table(sources),
         bins=sources.settings.evaluate.bins,
         links="".join(f'<a href="#{name}">{title}</a>' for name, title, _ in parts),

@@ -110,7 +110,8 @@ def _card(
         alt = escape(f"a test image of {title}")
         images = "".join(f'<img alt="{alt}" src="{data_uri(image)}">' for image in test.read(chosen))
     chart = dot_list(bars, Axis(0, most, "", ()), f"{title}, by row", bars_from=0.0)
-    note = f"{counts[true]:,} and {counts[predicted]:,} training images"
+    tested = int((sources.subset.test_labels == true).sum())
+    note = f"{counts[true]:,} and {counts[predicted]:,} training images; of {tested:,} test image{'' if tested == 1 else 's'}"
     return figure(title, f'{chart}<div class="images">{images}</div>', note, heading="h4")
 
 

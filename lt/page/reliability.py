@@ -38,7 +38,7 @@ def diagrams(sources: Sources) -> str:
 
 
 def numbers(sources: Sources) -> str:
-    """Calibration errors of every row, before and after; overall, of each third of the classes, and class-wise."""
+    """Temperatures, and calibration errors of every row before and after that of the logits as trained; overall, of each third of the classes, and class-wise."""
     columns = {
         "ece": "ECE %", "head_ece": "head %", "mid_ece": "mid %", "tail_ece": "tail %", "classwise_ece": "class-wise %",
         "nll": "NLL", "brier": "Brier",
@@ -46,11 +46,13 @@ def numbers(sources: Sources) -> str:
     rows = []
     for row, details in sources.details.items():
         mean = details["mean"]
-        temperatures = [value for seed in details["seeds"].values() for value in seed["temperature"]]
+        seeds = details["seeds"].values()
+        used = [value for seed in seeds for value in seed["temperature"]], [seed.get("temperature_at_test_prior") for seed in seeds]
+        temperatures = ["–" if None in values else f"{np.mean(values):.2f}" for values in used]
         cells = [f"{_value(name, mean[name])} → {_value(name, mean[f'{name}_t'])}" for name in columns]
         name = f'<i class="swatch {sources.css[row]}"></i>{escape(row)}'
-        rows.append([name, f"{np.mean(temperatures):.2f}", *cells])
-    return plain_table(["row", "temperature", *columns.values()], rows)
+        rows.append([name, *temperatures, *cells])
+    return plain_table(["row", "T as trained", "T of predict", *columns.values()], rows)
 
 
 def _value(name: str, value: float | None) -> str:

@@ -29,15 +29,19 @@ class Training:
 class Inputs:
     """What a stage-2 method may look at.
 
+    With a model of E experts, features are (.., E, D) and logits (B, E, C) instead of (.., D) and (B, C): so in views, clean, val, and
+    in what heads take and give. A method that does not take them says so in one line, EXPERTS = False beside its STATISTICS, and is
+    refused such a model before anything is trained.
+
     views (K, N, D) float: features of K augmented views of the training part (experts: (K, N, E, D)); may be memory-mapped
-    clean (N, D) float: features of the images as they are    labels (N,) int64    counts (C,) int64
+    clean (N, D) float: features of the images as they are (experts: (N, E, D))    labels (N,) int64    counts (C,) int64
     head: the trained head of the base model (a fresh copy: change it freely)
     new_head(name=None, **options): a freshly initialised head, as the base's is, or of lt/heads/<name>.py with these options
     logit_prior (C,): class prior that the base model's raw logits embody
     seed: derive every generator from it, with lt.core.keys.generator(seed, "balms", ...)
     open_training(): the Training, for methods that train the backbone, inside launch.processes(); reads the images, which other
         methods need not wait for
-    val (N_val, D) float: features of the validation part's images as they are, with val_labels (N_val,) int64; None without one
+    val (N_val, D) float: features of the validation part's images as they are (experts: (N_val, E, D)), with val_labels (N_val,) int64; None without one
     """
 
     views: np.ndarray

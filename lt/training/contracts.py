@@ -1,4 +1,9 @@
-"""What passes between the engine, the losses, the mixes and the weightings."""
+"""What passes between the engine, the losses, the mixes and the weightings.
+
+Random numbers come from the step's generator, which is the same in every run of that step: a mix and a weighting are handed it, a
+loss draws by Loss.uniform, an augmentation has a key per image. Layers that take no generator, such as dropout in a network or a
+head, find torch's global one seeded for the step. Any other use of a global generator is refused (lt/training/randomness.py).
+"""
 
 from dataclasses import dataclass
 from typing import Callable, NamedTuple

@@ -68,6 +68,19 @@ def rows(values: torch.Tensor) -> int:
     return int(all_reduce(torch.tensor(len(values))))
 
 
+def own_rows(values: torch.Tensor) -> tuple[int, slice]:
+    """Rows of a tensor in all processes together, and which of them, in the order of ranks, are this one's."""
+    numbers = _rows_by_rank(values)
+    start = sum(numbers[: rank()])
+    return sum(numbers), slice(start, start + len(values))
+
+
+def _rows_by_rank(values: torch.Tensor) -> list[int]:
+    numbers = torch.zeros(world_size(), dtype=torch.int64)
+    numbers[rank()] = len(values)
+    return all_reduce(numbers).tolist()
+
+
 def mean(values: torch.Tensor) -> torch.Tensor:
     """Mean of a vector (B,) over the rows of all processes, without gradient where there are several."""
     if world_size() == 1:
@@ -83,9 +96,7 @@ def all_gather(values: torch.Tensor) -> torch.Tensor:
     """
     if world_size() == 1:
         return values
-    numbers = torch.zeros(world_size(), dtype=torch.int64)
-    numbers[rank()] = len(values)
-    return _AllGather.apply(values, all_reduce(numbers).tolist())
+    return _AllGather.apply(values, _rows_by_rank(values))
 
 
 class _AllGather(torch.autograd.Function):

@@ -14,17 +14,17 @@ from typing import Any, Callable
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from lt.core import keys
 from lt.core.params import Schedule
 from lt.input.augmented import augmented
 from lt.input.streamed import Streamed
 from lt.network.classifier import Classifier
-from lt.training import checkpoint, distributed, precision
+from lt.training import checkpoint, distributed, precision, randomness
 from lt.training.contracts import Mixed, Step
 from lt.training.mixing import unmixed
 from lt.training.objective import Objective, TrainingError, mean_over_experts
+from lt.training.progress import Progress
 from lt.training.schedule import learning_rate
 from lt.training.sgd import SGD
 
@@ -42,7 +42,7 @@ class Run:
     augment(images, keys), mix(images, target, epoch, generator), weighting(step): plug-ins; by default nothing is mixed or weighted
     dev_images, dev_labels: development set of meta-learned weightings, class by class, or None
     test(model, epoch): columns of the log, the same in every epoch, from the model as the epoch leaves it; None for no column
-    state: where to save, or None    forward, optimizer, log, saved_at: filled in by train
+    state: where to save, or None    forward, optimizer, untouched, log, saved_at: filled in by train
     """
 
     model: Classifier
@@ -62,6 +62,7 @@ class Run:
     state: checkpoint.State | None = None
     forward: precision.Forward | None = None
     optimizer: SGD | None = None
+    untouched: randomness.Untouched | None = None
     log: list[dict[str, float]] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
 
@@ -74,23 +75,21 @@ class Run:
 def train(run: Run) -> list[dict[str, float]]:
     """Trains run.model in place for run.schedule.epochs epochs; returns the log, one dict per epoch.
 
-    Raises TrainingError where the loss is NaN or infinite, naming epoch, batch and learning rate, and where an epoch has no
-    batch; ValueError where it is to be compiled and cannot be; KeyboardInterrupt on Ctrl-C, after the state is saved.
+    Raises TrainingError where the loss is NaN or infinite, naming epoch, batch and learning rate, where an epoch has no batch, and
+    where a plug-in draws from a global generator; ValueError where it is to be compiled and cannot be; KeyboardInterrupt on Ctrl-C, after the state is saved.
     """
     with precision.switches(run.schedule, run.images.device), checkpoint.StopSignal() as stop:
         if run.schedule.sync_batchnorm:
             distributed.synchronise_batch_norm(run.model)
         run.forward = precision.Forward(run.model, run.schedule, run.images)
-        run.optimizer = _optimizer(run)
+        run.optimizer, run.untouched = _optimizer(run), randomness.Untouched(run.images.device)
         epoch, first_step, losses = _restore(run)
         print(f"{run.name}: {precision.told(run.schedule, run.images)}")
-        hidden = distributed.rank() > 0 or None  # None: where there is no terminal
-        with tqdm(total=run.schedule.epochs, initial=epoch, desc=run.name, unit="epoch", disable=hidden) as bar:
+        with Progress(run.name, run.schedule.epochs, epoch, silent=distributed.rank() > 0) as progress:
             while epoch < run.schedule.epochs:
                 losses = _train_epoch(run, epoch, first_step, losses, stop)
                 _finish_epoch(run, epoch, losses)
-                bar.update()
-                bar.set_postfix(loss=f"{run.log[-1]['loss']:.3f}", accuracy=f"{run.log[-1]['accuracy']:.3f}")
+                progress.epoch(run.log[-1]["loss"], run.log[-1]["accuracy"])
                 epoch, first_step, losses = epoch + 1, 0, []
     if not all(tensor.isfinite().all() for tensor in run.model.state_dict().values()):
         raise _diverged(run, "a weight is NaN or infinite after the last step", epoch - 1)
@@ -124,6 +123,8 @@ def _train_epoch(run: Run, epoch: int, first_step: int, losses: list, stop: chec
     run.model.train()
     for step in range(first_step, len(batches)):
         losses.append(_train_step(run, epoch, step, lr, batches[step], starts[step]))
+        if step == first_step:
+            run.untouched.check(run.name)
         stop.armed = True
         due = run.state is not None and time.monotonic() - run.saved_at > run.state.save_every_s
         asked, orphaned, due = distributed.any_rank(step, stop.asked, distributed.orphaned(), due)
@@ -144,7 +145,8 @@ def _train_step(run: Run, epoch: int, step: int, lr: float, batch: torch.Tensor,
     """
     generator = keys.generator(run.seed, "step", epoch, step, device=run.labels.device)
     mixed = _mixed_shard(run, epoch, batch, start, generator)
-    passed = cache(lambda: _forward(run, mixed))
+    run.objective.start_step(generator)
+    passed = cache(lambda: _forward(run, epoch, step, mixed))
     weights = run.weighting(_weighting_step(run, epoch, step, lr, mixed, lambda: passed()[2], generator))
     features, logits, per_example = passed()
     loss = (weights * per_example).sum() / len(batch)
@@ -183,8 +185,9 @@ def _own(run: Run, size: int) -> slice:
     return slice(0, size) if is_whole else distributed.shard(size)
 
 
-def _forward(run: Run, mixed: Mixed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    features, logits = run.forward(mixed.images)
+def _forward(run: Run, epoch: int, step: int, mixed: Mixed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    with randomness.seeded(run.images.device, run.seed, "network", epoch, step, distributed.rank()):
+        features, logits = run.forward(mixed.images)
     return features, logits, run.objective(features, logits, mixed)
 
 
@@ -215,6 +218,7 @@ def _finish_epoch(run: Run, epoch: int, losses: list[torch.Tensor]) -> None:
     Running statistics are those of process 0 from here on: the next epoch may begin with a look at the model, and they are saved.
     """
     table = _finite(run, epoch, losses)
+    run.untouched.check(run.name)
     distributed.broadcast(run.model.buffers())
     size = table[:, 2].sum()
     row = {"epoch": epoch + 1, "lr": learning_rate(run.schedule, epoch)}

@@ -6,6 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from lt.core.counts import prior
+from lt.training import distributed
+from lt.training.objective import TrainingError
 
 
 class Loss(nn.Module):
@@ -15,6 +17,8 @@ class Loss(nn.Module):
         on any scale, None for the training prior
     batch_coupled: True where an example's loss depends on the other examples of its batch; with several processes these are
         gathered, by lt.training.distributed
+    random: True where a loss draws random numbers, by `uniform` alone; such a loss has no minimum to converge to, and is for
+        training in steps (train.epochs above 0)
 
     Half-precision logits are raised to float32. Buffers stay float64 and are cast to the dtype of the logits where they are used.
     Raises ValueError where a class has no training example, and on logits or targets of a wrong shape or dtype; target values
@@ -22,6 +26,7 @@ class Loss(nn.Module):
     """
 
     batch_coupled = False
+    random = False
 
     def __init__(self, counts: np.ndarray, logit_prior: np.ndarray | None = None):
         super().__init__()
@@ -29,6 +34,7 @@ class Loss(nn.Module):
         logit_prior = train_prior if logit_prior is None else logit_prior
         self.num_classes = len(train_prior)
         self.keep("logit_prior", logit_prior / logit_prior.sum())
+        self.generator = None
 
     def keep(self, name: str, values: np.ndarray) -> None:
         """Registers a float64 buffer (C,)."""
@@ -47,6 +53,23 @@ class Loss(nn.Module):
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         return self.per_example(logits, target)
+
+    def start_step(self, generator: torch.Generator) -> None:
+        """Called before each training step with its generator, which makes the same numbers in any run of this step."""
+        self.generator = generator
+
+    def uniform(self, logits: torch.Tensor) -> torch.Tensor:
+        """A random number in [0, 1) for each of the logits (B, C), from the step's generator; the same for any number of processes.
+
+        raises TrainingError where no step has begun
+        """
+        if self.generator is None:
+            raise TrainingError(
+                f"{type(self).__name__} is random: it draws from the step's generator, and got none; expected start_step(generator) "
+                "before it; a head that is fitted to convergence (train.epochs 0, steps: null) needs a loss without randomness"
+            )
+        size, own = distributed.own_rows(logits)
+        return torch.rand(size, logits.shape[1], generator=self.generator, device=logits.device)[own].to(logits.dtype)
 
     def per_example(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define per_example(logits, target) -> (B,)")

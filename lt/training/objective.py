@@ -20,6 +20,9 @@ class Objective(nn.Module):
     def start_epoch(self, epoch: int, model: Classifier, images: torch.Tensor, labels: torch.Tensor) -> None:
         """Called before each epoch with the whole training part, uint8 images (N, 3, H, W)."""
 
+    def start_step(self, generator: torch.Generator) -> None:
+        """Called before each step with its generator, the one source of random numbers."""
+
     def forward(self, features: torch.Tensor, logits: torch.Tensor, mixed: Mixed) -> torch.Tensor:
         """features (B, D), logits (B, C) or with experts (B, E, .) and the batch -> losses (B,)."""
         raise NotImplementedError
@@ -39,6 +42,9 @@ class Supervised(Objective):
     def start_epoch(self, epoch: int, model: Classifier, images: torch.Tensor, labels: torch.Tensor) -> None:
         start_epoch(self.loss, epoch)
 
+    def start_step(self, generator: torch.Generator) -> None:
+        start_step(self.loss, generator)
+
     def forward(self, features: torch.Tensor, logits: torch.Tensor, mixed: Mixed) -> torch.Tensor:
         losses = expert_sum(self.loss, logits, mixed.target_a)
         if mixed.target_b is mixed.target_a:
@@ -50,6 +56,12 @@ def start_epoch(loss: nn.Module, epoch: int) -> None:
     """Tells a loss with a schedule which epoch begins, counted from 0."""
     if hasattr(loss, "start_epoch"):
         loss.start_epoch(epoch)
+
+
+def start_step(loss: nn.Module, generator: torch.Generator) -> None:
+    """Hands a loss that draws random numbers the generator of the step that begins."""
+    if hasattr(loss, "start_step"):
+        loss.start_step(generator)
 
 
 def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

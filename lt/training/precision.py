@@ -99,10 +99,10 @@ def told(schedule: Schedule, images: torch.Tensor) -> str:
     elif not can_compile():
         why = "nothing to compile with"
     else:
-        why = f"{pixels(schedule, images):.1e} pixels in all; compiling pays from {PAYS_FROM_PIXELS[images.device.type]:.1e}"
+        why = "which pays in a training of this length" if is_compiled(schedule, images) else "which pays in longer trainings only"
     note = f", not {schedule.precision}, on a CPU" if precision != schedule.precision else ""
     processes = f", {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
-    return f"{'compiled' if is_compiled(schedule, images) else 'eager'} ({why}), {precision}{note}{processes}"
+    return f"{len(images):,} images, {schedule.epochs} epochs; {'' if is_compiled(schedule, images) else 'not '}compiled ({why}), {precision}{note}{processes}"
 
 
 @contextmanager

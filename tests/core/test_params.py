@@ -1,5 +1,6 @@
 """params.yaml: every mistake is told at once, with what to change; torch is never imported."""
 
+import difflib
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from lt.core import params
 from lt.core.yaml_file import YamlError
 from lt.core.options import options_of
 from lt.core.plugins import FUNCTIONS, names, path_of
+from tests.conftest import ROOT
 
 
 def written(tmp_path, **changes):
@@ -143,3 +145,38 @@ def test_check_imports_no_torch():
     start = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True)
     assert time.monotonic() - start < 20  # a hang, not a speed bar
+
+
+def test_a_method_without_experts_is_refused_a_model_of_them(monkeypatch, tmp_path):
+    (tmp_path / "alone.py").write_text("STATISTICS = 'natural'\nEXPERTS = False\n\ndef fit(inputs):\n    pass\n")
+    path_of = mistakes.path_of
+    monkeypatch.setattr(mistakes, "path_of", lambda kind, name: tmp_path / "alone.py" if name == "crt" else path_of(kind, name))
+    content = params.read_yaml(ROOT / "params.yaml") | {"methods": {"crt": {}, "pc": {}}, "teachers": {}, "report": {"row": "crt"}}
+
+    def load(**changes):
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(content | changes))
+        return mistakes.load(tmp_path / "params.yaml")
+
+    assert list(load().methods) == ["crt", "pc"]
+    with pytest.raises(params.ParamsError, match="1 mistake; .*\n.*methods.crt: got model 'ride_resnet32', which has experts, .*EXPERTS = False"):
+        load(model="ride_resnet32")
+    single = content["models"] | {"ride_resnet32": {"experts": 1, "reduce_dimension": True}}
+    assert load(model="ride_resnet32", models=single).model == "ride_resnet32"
+
+
+@pytest.mark.parametrize(
+    "override, gone, new",
+    [
+        ("loss=bayias", ["loss: ce"], ["loss: bayias"]), ("seeds=[0,1,2]", [], ["- 1", "- 2"]),
+        ("methods.pc.tau=0.5", ["    tau: 1.0"], ["    tau: 0.5"]), ("imbalance=50", [], []),
+    ],
+)  # fmt: skip
+def test_an_override_of_dvc_changes_its_own_lines_alone(override, gone, new, tmp_path):
+    from dvc.utils.hydra import apply_overrides
+
+    before = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(before)
+    apply_overrides(tmp_path / "params.yaml", [override])
+    changes = list(difflib.ndiff(before.splitlines(), (tmp_path / "params.yaml").read_text().splitlines()))
+    assert [line[2:] for line in changes if line.startswith("- ")] == gone
+    assert [line[2:] for line in changes if line.startswith("+ ")] == new

@@ -90,8 +90,8 @@ def break_layout(root: Path, how: str) -> None:
         fill(root, {"c": 1, "d": 1})
     elif how == "deep":
         save(train / "a/more/1.png")
-    elif how == "tiff":
-        save(train / "a/1.tif")
+    elif how == "heic":
+        (train / "a/1.heic").write_bytes(b"heic")
     elif how == "test has more":
         fill(root, {"a": 1, "b": 1, "c": 1, "d": 1}, part="test")
     elif how == "train has more":
@@ -114,7 +114,7 @@ def break_layout(root: Path, how: str) -> None:
         ("no labels", r"(?s)2 files or folders.*1\.png: an image without a label.*2\.gif: an image without a label"),
         ("one image", r"(?s)2 classes of .* have one image.*\n  c\n  d$"),
         ("deep", "more: a folder; images stand right in their class folder"),
-        ("tiff", r"1\.tif: convert it"),
+        ("heic", r"1\.heic: convert it"),
         ("test has more", r"(?s)2 classes of .* are in test but not in train.*\n  c\n  d$"),
         ("train has more", r"(?s)1 classes of .* are in train but not in test.*\n  b$"),
         ("linked file", r"(?s)links lead out of .*passwd\.png"),
@@ -212,7 +212,7 @@ def test_truncated_images_are_listed_together(tmp_path, ending):
     whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     (root / "folder/train/b/empty.png").write_bytes(b"")
     (root / "folder/train/b/gone.png").symlink_to(root / "folder/train/b/nothing.png")
-    options = {"path": "data/folder", "image_size": 8, "test_fraction": 0.2}
+    options = {"path": "data/folder", "image_size": 8, "test_fraction": 0.2, "max_corrupt": 0.0}
     with pytest.raises(ValueError) as at_index:
         folder.prepare(root, **options)
     names = [f"cut.{ending}: ", "empty.png: ", "gone.png: "]
@@ -230,5 +230,45 @@ def test_of_many_bad_images_twenty_are_shown(tmp_path):
     for i in range(25):
         (root / f"folder/train/a/bad{i:02d}.png").write_bytes(b"no image")
     with pytest.raises(ValueError) as error:
-        folder.prepare(root, path="data/folder", image_size=8, test_fraction=0.2)
+        folder.prepare(root, path="data/folder", image_size=8, test_fraction=0.2, max_corrupt=0.0)
     assert "25 images" in str(error.value) and str(error.value).count(".png: ") == 20 and "... and 5 more" in str(error.value)
+
+
+def test_all_findings_come_in_one_round(tmp_path):
+    root = fill(tmp_path, {"a": 3, "b": 1})
+    fill(tmp_path, {"a": 1, "b": 1, "d": 1}, part="test")
+    break_layout(tmp_path, "empty class")  # c and d, whose folder in test has an image
+    break_layout(tmp_path, "heic")
+    break_layout(tmp_path, "linked file")
+    for part in ("train", "test"):
+        (root / f"folder/{part}/a/bad.png").write_bytes(b"no image")
+    with pytest.raises(ValueError) as error:
+        folder.prepare(root, path="data/folder", image_size=8, test_fraction=0.2, max_corrupt=0.0)
+    told = str(error.value)
+    for line in ("1.heic: convert it", "2 class folders hold no image", "in train but not in test", "passwd.png", "train/a/bad.png", "test/a/bad.png"):
+        assert line in told, line
+
+
+@pytest.mark.parametrize("ending", [ending for ending in folder.ENDINGS])
+def test_every_ending_is_indexed_and_read(ending, tmp_path):
+    root = fill(tmp_path, {"a": 2, "b": 2})
+    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".jp2": "JPEG2000"}.get(ending, ending[1:].upper())
+    save(root / f"folder/train/a/9{ending}", Image.new("RGB", (8, 8), (200, 100, 50)), format=kind)
+    options = {"path": "data/folder", "image_size": 4, "test_fraction": 0.2, "max_corrupt": 0.0}
+    folder.prepare(root, **options)
+    parts = [folder.open_split(root, split, **options) for split in ("train", "test")]
+    (image,) = [part.read(np.array([i]))[0] for part in parts for i, file in enumerate(part.images.files) if file.name == f"9{ending}"]
+    assert np.abs(image.astype(int) - [200, 100, 50]).max() <= 12
+
+
+def test_some_images_may_be_corrupt_where_that_is_allowed(tmp_path, capsys):
+    root = fill(tmp_path, {"a": 10, "b": 10})
+    (root / "folder/train/a/bad.png").write_bytes(b"no image")
+    options = {"path": "data/folder", "image_size": 4, "test_fraction": 0.2, "max_corrupt": 0.3}
+    folder.prepare(root, **options)
+    assert "images cannot be decoded (max_corrupt 0.3); grey squares stand for them" in capsys.readouterr().out
+    parts = [folder.open_split(root, split, **options) for split in ("train", "test")]
+    (image,) = [part.read(np.array([i]))[0] for part in parts for i, file in enumerate(part.images.files) if file.name == "bad.png"]
+    assert (image == 128).all()
+    with pytest.raises(ValueError, match="(?s)1 images cannot be decoded, more than max_corrupt 0.01.*bad.png"):
+        folder.prepare(root, **options | {"max_corrupt": 0.01})

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from lt.core.counts import prior
-from lt.evaluate.comparison import class_weights, compare, over_images, over_seeds, pack_correct, unpack_correct
+from lt.evaluate.comparison import class_weights, compare, over_images, over_seeds, pack_correct, unpack_correct, wilson
 from lt.evaluate.row import evaluate, over_seeds as mean_and_sd, rounded
 
 TRAIN = np.array([200, 60, 10])
@@ -142,3 +142,12 @@ def test_what_cannot_be_compared_is_refused():
     empty = row | {"mean": row["mean"] | {"few": None}}
     with pytest.raises(ValueError, match="not defined here"):
         compare(row, empty, "few")
+
+
+def test_wilson_intervals_are_scipys():
+    right, number = np.array([1, 0, 90, 1]), np.array([2, 10, 100, 1])
+    low, high = wilson(right / number, number)
+    expected = [stats.binomtest(int(k), int(n)).proportion_ci(method="wilson") for k, n in zip(right, number)]
+    assert low == pytest.approx([interval.low for interval in expected], abs=1e-12)
+    assert high == pytest.approx([interval.high for interval in expected], abs=1e-12)
+    assert np.isnan(wilson(np.nan, 0)).all()

@@ -36,7 +36,7 @@ def test_the_metrics_are_these_and_no_others():
     result = evaluate(logits, labels, TRAIN, prior(TRAIN), 15)
     assert list(result["metrics"]) == METRICS
     assert HEADLINE == ("top1", "balanced", "train_prior", "many", "medium", "few", "head", "mid", "tail", "nll", "ece")
-    assert set(result) == {"metrics", "temperature", "per_class", "test_prior", "reliability", "correct"}
+    assert set(result) == {"metrics", "temperature", "temperature_at_test_prior", "per_class", "test_prior", "reliability", "correct"}
     assert set(result["per_class"]) == {"recall", "precision", "f1", "predicted"}
 
 

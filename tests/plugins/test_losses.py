@@ -1,12 +1,16 @@
 """Losses: worked numbers, identities, and the prior that logits embody."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from lt.core import keys
 from lt.core.counts import effective_number_weights, prior
 from lt.core.plugins import load
+from lt.losses import gcl
 from lt.subsample import profile
 
 COUNTS = np.array([100, 10, 1])
@@ -16,7 +20,9 @@ SINGLE = torch.tensor([[2.0, 1.0, 0.0]], dtype=torch.float64)  # one example, sc
 
 
 def make(name, counts=COUNTS, **options):
-    return load("losses", name)(counts, **options)
+    loss = load("losses", name)(counts, **options)
+    loss.start_step(keys.generator(7))
+    return loss
 
 
 def of_class(loss, label, logits=SINGLE):
@@ -180,6 +186,48 @@ def test_lade_is_the_published_sum_over_classes():
     torch.testing.assert_close(loss(logits, target).mean(), expected)
 
 
+def test_eql_numbers(monkeypatch):
+    loss = make("eql", threshold=0.05)  # 1 of 111: the last class is rare
+    monkeypatch.setattr(loss, "uniform", lambda logits: torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 0.95]]).double())
+    # an example of the rare class itself; a draw beyond gamma
+    assert loss(LOGITS, TARGET).numpy() == near([1.964369, 1.663136])
+    # left out of an example of class 0: log(1 + e^(-0.3 - 0.2))
+    monkeypatch.setattr(loss, "uniform", lambda logits: torch.tensor([[0.95, 0.95, 0.95], [0.0, 0.0, 0.85]]).double())
+    assert loss(LOGITS, TARGET).numpy() == near([1.964369, 0.474077])
+    assert loss.chance.tolist() == [0, 0, 0.9]
+
+
+def test_eql_leaves_rare_classes_out_as_often_as_gamma_says():
+    loss = make("eql", LONG_TAIL, threshold=0.05, gamma=0.7)
+    losses = loss(torch.zeros(20_000, 5, dtype=torch.float64), torch.zeros(20_000, dtype=torch.int64))
+    sizes, numbers = np.unique(losses.exp().round().numpy(), return_counts=True)  # 3 frequent classes, and 0 to 2 of the rare
+    assert sizes.tolist() == [3, 4, 5]
+    assert numbers / 20_000 == pytest.approx([0.49, 0.42, 0.09], abs=0.01)
+
+
+def test_gcl_numbers(monkeypatch):
+    loss = make("gcl", scale=30.0, noise=0.5, margin=0.1)
+    assert loss.amplitude.numpy() == near([0, 7.5, 15])  # log(100 / n) / log 100
+    # The median of |N(0, 1/9)| is 0.674490 / 3; the last quantile is cut off at 1.
+    draws = torch.tensor([[0.5, 0.5, 0.5], [0.0, 0.5, 0.999]], dtype=torch.float64)
+    assert gcl.half_normal(draws[:, 2]).numpy() == near([0.224830, 1.0])
+    monkeypatch.setattr(loss, "uniform", lambda logits: draws)
+    # Clouds 0, 1.686225, 3.372449, and 3 off the true class: logits 1, 0.313775, -5.872449
+    # Clouds 0, 1.686225, 15, and 3 off class 0: logits -2.8, -1.986225, -13.5
+    assert loss(LOGITS, TARGET).numpy() == near([7.280916, 1.180633])
+
+
+def test_gcl_noise_has_the_published_distribution():
+    loss = make("gcl", noise=1.0, scale=1.0)
+    zeros = torch.zeros(40_000, 3, dtype=torch.float64)
+    drawn = gcl.half_normal(loss.uniform(zeros)).numpy()
+    assert drawn.mean() == pytest.approx((2 / np.pi) ** 0.5 / 3, rel=0.01) and drawn.max() == 1
+    assert (drawn > 1 / 3).mean() == pytest.approx(0.317311, abs=0.005)
+    for amplitude in (0.5, 5.0, 15.0):
+        assert gcl.mean_factor(np.array([amplitude]))[0] == pytest.approx(np.exp(-amplitude * drawn).mean(), rel=0.02)
+    assert gcl.mean_factor(np.array([0.0]))[0] == 1
+
+
 # Identities
 
 
@@ -211,6 +259,8 @@ def test_equal_counts_give_cross_entropy(name, options):
         ("focal", {"gamma": 0.0}),
         ("ldam", {"max_margin": 0.0}),
         ("label_aware_smoothing", {"head": 0.0, "tail": 0.0}),
+        ("eql", {"threshold": 0.0}),
+        ("gcl", {"noise": 0.0}),
     ],
 )
 def test_neutral_options_give_cross_entropy(name, options):
@@ -280,6 +330,25 @@ def test_logits_of_the_embodied_prior_minimise_the_expected_loss(name, options):
     losses = loss(logits.expand(5, 5), torch.arange(5))
     expected_loss = (torch.from_numpy(prior(LONG_TAIL)) * losses).sum()
     assert torch.autograd.grad(expected_loss, logits)[0].abs().max() < 1e-14
+
+
+def test_logits_of_the_embodied_prior_minimise_equalization_over_all_draws(monkeypatch):
+    """As above, over all choices of which of the two rare classes are left out, by their probabilities."""
+    loss = make("eql", LONG_TAIL, threshold=0.05, gamma=0.7)
+    logits, expected_loss = loss.logit_prior.log().requires_grad_(), 0.0
+    for left_out in itertools.product((True, False), repeat=2):
+        draws = torch.tensor([0.99] * 3 + [0.0 if out else 0.99 for out in left_out]).expand(5, 5).double()
+        monkeypatch.setattr(loss, "uniform", lambda logits, draws=draws: draws)
+        probability = np.prod([0.7 if out else 0.3 for out in left_out])
+        expected_loss = expected_loss + probability * torch.from_numpy(prior(LONG_TAIL)) @ loss(logits.expand(5, 5), torch.arange(5))
+    assert torch.autograd.grad(expected_loss, logits)[0].abs().max() < 1e-14
+
+
+def test_clouded_logits_embody_about_the_prior_that_is_told():
+    """The gradient of the expected loss by each logit, as a share of the class, where images tell nothing about the class."""
+    loss = make("gcl", LONG_TAIL)
+    probs = (loss.logit_prior.log() - gcl.half_normal(loss.uniform(torch.zeros(40_000, 5).double())) * loss.amplitude).softmax(1)
+    assert (probs.mean(0).numpy() / prior(LONG_TAIL)) == pytest.approx(1, abs=0.1)
 
 
 # Edges

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from lt.core import keys
 from lt.core.counts import prior
-from lt.core.plugins import FOLDER, load, names
+from lt.core.options import constant_of
+from lt.core.plugins import FOLDER, load, names, path_of
 from lt.losses import ce
 from lt.methods import lws, ncm, pc, tau_norm
 from lt.network.classifier import DecisionRule, ExpertHeads, build_head
@@ -22,6 +23,7 @@ from lt.retrain.bank import FeatureBank, shuffled_batches
 from lt.retrain.contracts import Inputs, Retrained
 from lt.retrain.loop import fit_head
 from lt.retrain.rescaling import normalised
+from lt.training.randomness import Untouched
 
 COUNTS = np.array([240, 160, 110, 70, 45, 30, 20, 12, 8, 5])
 C, D, VIEWS = len(COUNTS), 16, 3
@@ -29,6 +31,7 @@ SPEC = {"name": "linear", "options": {}, "feature_dim": D, "num_classes": C, "nu
 # A method that trains the backbone needs images, and tde a causal base head; they are tested on their own.
 SPECIAL = ["tde", *(name for name in names("methods") if "open_training" in (FOLDER / "methods" / f"{name}.py").read_text())]
 METHODS = [name for name in names("methods") if name not in SPECIAL]
+WITH_EXPERTS = [name for name in METHODS if constant_of(path_of("methods", name), "EXPERTS", default=True)]
 NEEDS_LINEAR_HEAD = ["lws", "tau_norm"]
 QUICK = {"steps": 60, "batch_size": 32}
 
@@ -92,8 +95,7 @@ def accuracies(logits, target):
     return right[target < 3].mean().item(), right[target >= 6].mean().item()
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("experts", [1, 2])
+@pytest.mark.parametrize("method, experts", [(name, 1) for name in METHODS] + [(name, 2) for name in WITH_EXPERTS])
 def test_contract(method, experts, make_inputs):
     inputs, test, _ = make_inputs(experts=experts)
     given = {name: getattr(inputs, name).copy() for name in ("views", "clean", "labels", "counts", "logit_prior")}
@@ -128,7 +130,10 @@ def test_log(method, make_inputs):
 @pytest.mark.parametrize("method", METHODS)
 def test_same_seed_same_bytes(method, make_inputs):
     def state(seed):
-        result = load("methods", method)(make_inputs(seed)[0], **quick(method))
+        inputs = make_inputs(seed)[0]
+        untouched = Untouched(torch.device("cpu"))
+        result = load("methods", method)(inputs, **quick(method))
+        untouched.check(method)
         return [value.numpy().tobytes() for value in result.head.state_dict().values()], result.log, str(result.arrays)
 
     assert state(0) == state(0)

@@ -13,6 +13,7 @@ from lt.mixes.remix import label_factor, mean_label_factor
 from lt.mixes.unimix import categorical, legacy_draws, mean_factor, partner_classes, partner_probs, unimix_factor
 from lt.subsample import profile
 from lt.training import mixing
+from lt.training.randomness import Untouched
 
 ALL = names("mixes")
 COUNTS = np.array([300, 120, 40, 11, 2])
@@ -52,7 +53,9 @@ def test_contract(name):
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "none"])
 def test_draws_come_from_the_generator_alone(name):
+    untouched = Untouched(torch.device("cpu"))
     first, again, other = mixed_by(name), mixed_by(name), mixed_by(name, seed=1)
+    untouched.check(f"mix {name}")
     assert all(torch.equal(a, b) for a, b in zip(first, again))
     assert not torch.equal(first.images, other.images)
 

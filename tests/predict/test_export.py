@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lt.core import artifacts, params
 from lt.models import resnet8
@@ -16,6 +17,7 @@ from lt.network import classifier
 from lt.network.classifier import DecisionRule
 from lt.predict import Calibration, Network, Predictor, open_predictor
 from stages import export
+from stages import predict as stage
 
 CPU = torch.device("cpu")
 SIZE = 8
@@ -24,7 +26,7 @@ import json, sys, torch
 sys.modules["lt"] = sys.modules["stages"] = None  # an import of the project fails
 extra = {"model.json": ""}
 model = torch.export.load("model.pt2", extra_files=extra).module()
-images = torch.tensor(json.loads(sys.stdin.read()))
+images = torch.tensor(json.loads(sys.stdin.read()), dtype=torch.uint8)
 print(json.dumps({"logits": model(images).tolist(), "extra": json.loads(extra["model.json"])}))
 """
 
@@ -75,12 +77,12 @@ def predictor_of(model, head, balanced_view=False, target=(1, 1, 1, 1)):
             buffer.normal_(0, 0.1, generator=generator)
     made.head = DecisionRule(made.head, np.array([0.0, 1.0, -2.0, 0.5]), balanced_view, 4)
     calibration = Calibration(1.7, np.full(4, 0.25), "images")
-    facts = {"row": "made", "seed": 0, "image_size": SIZE, "classes": list("abcd"), "prior_name": "uniform"}
+    facts = {"row": "made", "seed": 0, "image_size": SIZE, "crop": None, "classes": list("abcd"), "prior_name": "uniform"}
     return Predictor(Network(made, np.array([0.4, 0.3, 0.2, 0.1])), calibration, np.array(target), facts).eval()
 
 
 def images_of(number):
-    return torch.rand(number, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(number))
+    return torch.randint(256, (number, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(number), dtype=torch.uint8)
 
 
 def test_the_file_runs_without_the_project(folder, monkeypatch, tmp_path, capsys):
@@ -91,7 +93,7 @@ def test_the_file_runs_without_the_project(folder, monkeypatch, tmp_path, capsys
     predictor = open_predictor(params.load(), "pc", 0, str(tmp_path / "prior.json"), CPU)
     images = images_of(5)
     with torch.no_grad():
-        expected = predictor(images)
+        expected = predictor(images.float() / 255)
     done = subprocess.run(
         [sys.executable, "-I", "-W", "error", "-c", ALONE], input=json.dumps(images.tolist()), cwd=tmp_path / "new",
         capture_output=True, text=True, env={"OMP_NUM_THREADS": "1"},
@@ -106,12 +108,48 @@ def test_the_file_runs_without_the_project(folder, monkeypatch, tmp_path, capsys
     assert found["extra"]["classes"] == list("0123456789") and found["extra"]["image_size"] == 8
 
 
-def test_the_printed_usage_runs(folder, monkeypatch, tmp_path, capsys):
+def photos(folder):
+    """Ten image files that are each odd in a way."""
+    random = np.random.default_rng(0)
+
+    def rgb(width, height):
+        # Smooth, as photographs are, with some noise.
+        y, x = np.mgrid[0:height, 0:width] / max(width, height)
+        waves = np.stack([np.sin(9 * x + 3 * c) * np.cos(7 * y * (c + 1)) for c in range(3)], 2)
+        return Image.fromarray(np.clip(128 + 90 * waves + random.normal(0, 15, waves.shape), 0, 255).astype(np.uint8))
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    rgb(60, 40).convert("L").save(folder / "grey.jpg")
+    rgb(50, 70).convert("CMYK").save(folder / "cmyk.jpg")
+    rgb(90, 30).save(folder / "turned.jpg", exif=exif)
+    rgb(1, 1).save(folder / "pixel.png")
+    rgb(3, 5).save(folder / "tiny.bmp")
+    rgb(1500, 1100).save(folder / "huge.jpg")
+    rgb(300, 20).save(folder / "wide.png")
+    rgb(17, 211).save(folder / "tall.webp", lossless=True)
+    Image.fromarray(random.integers(0, 65536, (31, 27)).astype(np.uint16)).save(folder / "deep.png")
+    see_through = rgb(40, 44).convert("RGBA")
+    see_through.putalpha(Image.fromarray(random.integers(0, 256, (44, 40), dtype=np.uint8)))
+    see_through.save(folder / "see_through.png")
+    return sorted(folder.glob("*.*"))
+
+
+def test_the_printed_usage_gives_what_predict_gives_for_odd_photos(folder, monkeypatch, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    files = photos(tmp_path / "photos")
+    assert len(files) == 10
     run(monkeypatch, "--row", "base", "--output", tmp_path / "model.pt2")
-    usage = capsys.readouterr().out.split("\n\n")[1]
-    exec(usage, {})
-    classes = capsys.readouterr().out
-    assert classes.count("'") == 8, classes
+    names = {}
+    exec(capsys.readouterr().out.split("\n\n")[1], names)
+    monkeypatch.setattr("sys.argv", ["predict", "--row", "base", "--json", "--top", "10", *map(str, files)])
+    stage.main()
+    told = json.loads(capsys.readouterr().out)
+    assert told["broken"] == [] and len(told["preprocessing"]) == 4 and told["preprocessing"] == names["model_facts"]["preprocessing"]
+    for file, image in zip(files, told["images"], strict=True):
+        found = dict(zip(names["classes"], names["classify"](file).tolist()))
+        assert found == pytest.approx({top["class"]: top["probability"] for top in image["top"]}, abs=1e-4), file.name
+    assert len({image["top"][0]["probability"] for image in told["images"]}) == 10
 
 
 @pytest.mark.parametrize(
@@ -127,7 +165,7 @@ def test_every_kind_of_head_and_experts(model, head, balanced_view, tmp_path):
     program = torch.export.load(tmp_path / "model.pt2").module()
     for number in (1, 3, 33):
         with torch.no_grad():
-            torch.testing.assert_close(program(images_of(number)), predictor(images_of(number)), atol=1e-4, rtol=0)
+            torch.testing.assert_close(program(images_of(number)), predictor(images_of(number).float() / 255), atol=1e-4, rtol=0)
 
 
 def test_an_unfaithful_program_is_never_written_and_the_old_files_stay(monkeypatch, tmp_path):

@@ -14,6 +14,7 @@ from lt.core.subset import read_subset
 from lt.data.dataset import open_dataset
 from lt.evaluate.calibration import fit_temperature, log_softmax
 from lt.evaluate.metrics import blocks
+from lt.evaluate.row import evaluate
 from lt.network import classifier
 from lt.network.inference import predict
 from lt.predict import Calibration, Network, Predictor, calibrate, describe, open_predictor, read_network, target_prior
@@ -149,6 +150,19 @@ def test_files_get_the_probabilities_of_their_cached_logits(run, tmp_path):
         assert item["path"] == str(file)
         assert [best["class"] for best in item["top"]] == [str(c) for c in np.argsort(-row)]
         assert [best["probability"] for best in item["top"]] == pytest.approx(sorted(row, reverse=True), abs=1e-5)
+
+
+@pytest.mark.parametrize("row", ["base", "pc", "xerm_pc"])
+def test_the_page_and_predict_have_one_temperature(row, run, tmp_path):
+    (file,) = save_test_images([0], tmp_path)
+    found, subset = json.loads(run("--row", row, "--json", file)), read_subset()
+    logit_prior = np.array(found["logit_prior"])
+    told = evaluate(cached(row), subset.test_labels, subset.counts, logit_prior, 15)["temperature_at_test_prior"]
+    assert found["temperature"] == pytest.approx(told, rel=1e-6)
+    shifted = fit_temperature(cached(row) + np.log(0.1 / logit_prior), subset.test_labels)
+    assert told == pytest.approx(shifted, rel=1e-3)
+    if row == "base":
+        assert abs(told - fit_temperature(cached(row), subset.test_labels)) > 0.01  # of the logits as they are
 
 
 def test_a_prior_of_ones_own_moves_the_probabilities(run, tmp_path):

@@ -182,7 +182,8 @@ def test_expanding_replaces_rows_and_fills_in_defaults():
     digits, before = expanded("digits_full"), json.dumps(SHIPPED)
     assert list(digits["methods"]["dro_lt"]) == list(options_of(path_of("methods", "dro_lt"), "fit"))
     assert digits["methods"]["dro_lt"]["epochs"] == 20 and digits["methods"]["dro_lt"]["lr"] == 0.005
-    assert set(digits["methods"]) == set(names("methods")) - {"tde"} == set(digits["teachers"])
+    # A method that is added need not be a row of it.
+    assert set(digits["methods"]) == set(digits["teachers"]) <= set(names("methods")) - {"tde"} and len(digits["methods"]) >= 10
     assert expanded("cifar100_if100_balms")["teachers"] == {}
     assert json.dumps(SHIPPED) == before
 

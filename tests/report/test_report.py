@@ -249,6 +249,23 @@ def test_oracles_are_there_in_every_row_where_a_training_was_tested(workspace):
     assert [cell.strip() for cell in lines[2].split("|")[-3:-1]] == ["-", "-"] and "70.0 ± 0.0" in lines[4]
 
 
+def test_rows_that_params_no_longer_names_are_told_and_removed_when_asked(workspace, capsys):
+    workspace.run_all()
+    assert "does not name" not in capsys.readouterr().out
+    workspace.content["teachers"] = {}
+    workspace.run(report)
+    assert "does not name: xerm_pc; remove them: python -m stages.report --prune" in capsys.readouterr().out
+    table = Path("results/table.md").read_text(encoding="utf-8")
+    assert "xerm_pc" not in table and Path("results/details/xerm_pc.json").is_file()
+    workspace.run(report, "--prune")
+    assert "results/methods/xerm_pc.json, results/details/xerm_pc.json" in capsys.readouterr().out
+    kept = sorted(path.name for kind in ("methods", "details") for path in Path("results", kind).iterdir())
+    assert kept == ["base.json", "base.json", "crt.json", "crt.json"]
+    assert Path("results/table.md").read_text(encoding="utf-8") == table
+    workspace.run(report, "--prune")
+    assert "removed: nothing" in capsys.readouterr().out
+
+
 def test_size_of_the_validation_part_is_told(workspace):
     kept_out = np.arange(5)
     subset = dataclasses.replace(workspace.subset, val_index=kept_out, val_labels=np.zeros(5, dtype=np.int64), val_fraction=0.01)
@@ -279,6 +296,8 @@ def test_points_for_plots_are_those_of_the_details(workspace):
     assert [float(line["tail"]) for line in rows] == pytest.approx([details[row]["mean"]["tail"] for row in ROWS], rel=1e-5)
     assert [line["class"] for line in classes] == ["ant", "bee", "cat", "dog"]
     assert [line["train_images"] for line in classes] == ["300", "150", "40", "6"]
+    assert [line["test_images"] for line in classes] == ["60"] * 4
+    assert all(0 <= float(line["recall_low"]) < float(line["recall"]) < float(line["recall_high"]) <= 1 for line in classes)
     crt = [seed["per_class"]["recall"] for seed in details["crt"]["seeds"].values()]
     assert [float(line["recall"]) for line in classes] == pytest.approx(np.mean(crt, axis=0), rel=1e-5)
     count, confidence, accuracy = np.array([[float(line[name]) for name in ("images", "confidence", "accuracy")] for line in bins]).T

@@ -94,6 +94,8 @@ CASES = {
     "lade": {"objective": lambda: supervised("lade", alpha=0.5, remine_lambda=0.1)},
     "lade on mixed batches": {"objective": lambda: supervised("lade"), "mix": ("mixup", {})},
     "lade, experts": {"objective": lambda: supervised("lade"), "experts": 2},
+    "eql": {"objective": lambda: supervised("eql", threshold=0.2, gamma=0.5)},
+    "gcl on mixed batches, experts": {"objective": lambda: supervised("gcl", scale=1.0), "mix": ("mixup", {}), "experts": 2},
     "ride": {"objective": lambda: supervised("ride", start_epoch=2), "experts": 2},
     "a head that observes": {"objective": lambda: supervised("ce"), "head": "causal"},
     "weights by batch": {

@@ -1,6 +1,7 @@
 """The training loop: what one step does, that a stopped run goes on to the same bytes, how it stops."""
 
 import os
+import random
 import signal
 import threading
 
@@ -20,7 +21,7 @@ from lt.network.classifier import Classifier, build_head
 from lt.samplers import instance
 from lt.training import checkpoint, distributed, engine
 from lt.training.contracts import Mixed
-from lt.training.objective import Objective, Supervised, TrainingError
+from lt.training.objective import Objective, Supervised, TrainingError, cross_entropy
 from lt.weightings import none as no_weighting
 
 COUNTS = np.array([12, 6, 4])
@@ -183,6 +184,73 @@ def test_training_leaves_the_global_random_state_alone():
     before = torch.get_rng_state()
     engine.train(make_run())
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Rolling(Objective):
+    """Cross-entropy times random numbers of a given source."""
+
+    def __init__(self, source, from_epoch=0):
+        super().__init__()
+        self.source, self.from_epoch, self.epoch = source, from_epoch, 0
+
+    def start_epoch(self, epoch, model, images, labels):
+        self.epoch = epoch
+
+    def start_step(self, generator):
+        self.generator = generator
+
+    def forward(self, features, logits, mixed):
+        losses = cross_entropy(logits, mixed.target_a)
+        return losses * self.source(self, logits) if self.epoch >= self.from_epoch else losses
+
+
+@pytest.mark.parametrize("from_epoch", [0, 1])
+@pytest.mark.parametrize(
+    "source, owner",
+    [
+        (lambda self, logits: torch.rand_like(logits[:, 0]), r"torch \(cpu\)"),
+        (lambda self, logits: np.random.uniform(), r"numpy \(np.random\)"),
+        (lambda self, logits: random.random(), r"Python \(random\)"),
+    ],
+    ids=["torch", "numpy", "python"],
+)
+def test_random_numbers_of_a_global_generator_are_refused(source, owner, from_epoch):
+    with pytest.raises(TrainingError, match=f"test: random numbers were drawn from the global generator of {owner}, .* self.uniform"):
+        engine.train(make_run(objective=Rolling(source, from_epoch)))
+
+
+def from_the_step(self, logits):
+    return torch.rand(len(logits), generator=self.generator)
+
+
+def test_random_numbers_of_the_step_are_the_same_in_a_resumed_run(state, monkeypatch):
+    whole, again = make_run(objective=Rolling(from_the_step)), make_run(objective=Rolling(from_the_step))
+    engine.train(whole)
+    engine.train(again)
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        after_steps(patch, 5, die)
+        engine.train(make_run(state, objective=Rolling(from_the_step)))
+    resumed = make_run(state, objective=Rolling(from_the_step))
+    engine.train(resumed)
+    assert result(whole) == result(again) == result(resumed)
+
+
+def test_dropout_is_seeded_by_the_step(state, monkeypatch):
+    def dropping(state=None, seed=0):
+        run = make_run(state, seed=seed)
+        run.model.backbone = nn.Sequential(run.model.backbone, nn.Dropout(0.5))
+        return run
+
+    runs = dropping(), dropping()
+    for run in runs:
+        torch.rand(3)  # whatever was drawn before
+        engine.train(run)
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        after_steps(patch, 5, die)
+        engine.train(dropping(state))
+    resumed = dropping(state)
+    engine.train(resumed)
+    assert result(runs[0]) == result(runs[1]) == result(resumed)
 
 
 def test_a_mixed_batch_has_the_mixed_loss():

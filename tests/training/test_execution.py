@@ -27,13 +27,15 @@ def test_auto_decides_from_the_pixels_of_the_whole_training(compiler):
 
 def test_the_decision_and_its_reason_are_told(compiler, monkeypatch):
     assert precision.told(schedule(epochs=60, compile="auto"), images(1000, 8)) == (
-        "eager (3.8e+06 pixels in all; compiling pays from 2.0e+08), float32"
+        "1,000 images, 60 epochs; not compiled (which pays in longer trainings only), float32"
     )
     assert precision.told(schedule(epochs=60, compile="off", precision="bf16"), images(10, 8)) == (
-        "eager (compile: off), float32, not bf16, on a CPU"
+        "10 images, 60 epochs; not compiled (compile: off), float32, not bf16, on a CPU"
     )
     monkeypatch.setattr(precision, "can_compile", lambda: False)
-    assert precision.told(schedule(epochs=200, compile="auto"), images(10_847, 32)) == "eager (nothing to compile with), float32"
+    assert precision.told(schedule(epochs=200, compile="auto"), images(10_847, 32)) == (
+        "10,847 images, 200 epochs; not compiled (nothing to compile with), float32"
+    )
 
 
 def test_without_a_compiler_auto_is_eager_and_on_is_refused(monkeypatch):

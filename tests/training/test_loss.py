@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from lt.core import keys
 from lt.core.plugins import load, names
+from lt.training.objective import TrainingError
+from lt.training.randomness import Untouched
 
 ALL = names("losses")
 LONG_TAIL = np.array([300, 120, 40, 11, 2])
@@ -12,6 +15,15 @@ LONG_TAIL = np.array([300, 120, 40, 11, 2])
 
 def make(name, counts=LONG_TAIL):
     return load("losses", name)(counts)
+
+
+def score(loss, logits, target):
+    """Losses of a batch, whose random numbers, if any, are those of one and the same step."""
+    loss.start_step(keys.generator(7))
+    untouched = Untouched(torch.device("cpu"))
+    losses = loss(logits, target)
+    untouched.check(type(loss).__name__)
+    return losses
 
 
 def random_batch(size=40, seed=0):
@@ -25,7 +37,7 @@ def test_shape_dtype_and_finite_values(name):
     loss = make(name)
     logits, target = random_batch()
     for scale in (0.0, 1.0, 100.0):
-        losses = loss((scale * logits).float(), target)
+        losses = score(loss, (scale * logits).float(), target)
         assert losses.shape == (40,) and losses.dtype == torch.float32
         assert torch.isfinite(losses).all()
 
@@ -34,16 +46,16 @@ def test_shape_dtype_and_finite_values(name):
 def test_gradients_in_float64(name):
     loss = make(name)
     logits, target = random_batch(size=6)
-    assert torch.autograd.gradcheck(lambda logits: loss(logits, target), logits.requires_grad_())
+    assert torch.autograd.gradcheck(lambda logits: score(loss, logits, target), logits.requires_grad_())
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_half_precision_logits_are_scored_in_float32(name):
     loss = make(name)
     logits, target = random_batch()
-    losses = loss(logits.bfloat16(), target)
+    losses = score(loss, logits.bfloat16(), target)
     assert losses.dtype == torch.float32
-    torch.testing.assert_close(losses, loss(logits.bfloat16().float(), target))
+    torch.testing.assert_close(losses, score(loss, logits.bfloat16().float(), target))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -82,14 +94,25 @@ def test_a_training_step_lowers_the_loss(name):
     loss = make(name)
     features, target = random_batch()
     weight = torch.zeros(5, 5, dtype=torch.float64, requires_grad=True)
-    before = loss(features @ weight, target).mean()
+    before = score(loss, features @ weight, target).mean()
     before.backward()
     with torch.no_grad():
-        after = loss(features @ (weight - 0.01 * weight.grad), target).mean()
+        after = score(loss, features @ (weight - 0.01 * weight.grad), target).mean()
     assert after < before
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_random_numbers_come_from_the_steps_generator_alone(name):
+    loss = make(name)
+    assert torch.equal(score(loss, *random_batch()), score(loss, *random_batch()))
+    again = loss(*random_batch())  # the generator has gone on
+    assert torch.equal(again, score(loss, *random_batch())) != loss.random, f"random: got {loss.random}"
+    if loss.random:
+        with pytest.raises(TrainingError, match=f"{type(loss).__name__} is random: .* needs a loss without randomness"):
+            make(name)(*random_batch())
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if not make(name).random])  # a graph takes no generator
 def test_compiles_to_one_graph(name):
     loss = make(name)
     logits, target = random_batch()
@@ -102,5 +125,6 @@ def test_batch_coupled_tells_the_truth(name):
     """An example's loss is the same in any batch, unless the loss says otherwise."""
     loss = make(name)
     logits, target = random_batch()
-    alone = torch.cat([loss(logits[i : i + 1], target[i : i + 1]) for i in range(len(target))])
-    assert torch.allclose(alone, loss(logits, target)) != loss.batch_coupled
+    firsts = ((logits.roll(-i, 0), target.roll(-i)) for i in range(len(target)))  # whose random numbers are the same, if any
+    pairs = [(score(loss, some[:1], own[:1]), score(loss, some, own)[:1]) for some, own in firsts]
+    assert torch.allclose(*map(torch.cat, zip(*pairs))) != loss.batch_coupled
