@@ -8,11 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from lt.core.options import Count, OpenFraction
-from lt.data.decode import MEAN, STD, THREADS, ImageFiles, attempt, listing, refuse
+from lt.data.decode import ENDINGS, MEAN, OTHER_IMAGES, STD, THREADS, ImageFiles, attempt, listing, refuse
 from lt.data.split import Split
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-OTHER_IMAGES = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl")
 
 
 def open_split(
