@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from benchmarks import (
-    __main__, apart, cache, digits, images, inaturalist, large, lists, look_ahead, sizes, training, views,
+    __main__, apart, cache, digits, images, inaturalist, large, lists, look_ahead, rebalanced, sizes, training, views,
 )
 from benchmarks.timing import Row, medians, peak_mib, status_kib, table
 from lt.augments import crop
@@ -194,3 +194,16 @@ def test_the_sizes_are_those_of_cifar_100_lt():
     assert sizes.counts(10_847, 100)[[0, -1]].tolist() == pytest.approx([500, 5], rel=0.01)
     # 69 million products and as many sums, once forward and twice backward
     assert training.flops_per_image() == pytest.approx(3 * 2 * 69.1e6, rel=0.02)
+
+
+def test_a_fit_of_the_estimator_is_timed_beside_logistic_regression():
+    time_row, accuracy_row = rebalanced.rows(quick=True)
+    assert 0 < time_row.ours and time_row.bar == 2 and not time_row.at_least
+    assert 0.3 < accuracy_row.ours <= 1 and accuracy_row.verdict in ("ok", "below")
+
+
+def test_the_classifiers_that_are_compared_see_the_tail():
+    pytest.importorskip("imblearn")
+    found = rebalanced.accuracies(rebalanced.made(1000, 2000, 20, seed=0), rebalanced.classifiers())
+    plain, ours = found["LogisticRegression"], found['RebalancedClassifier("balanced_softmax")']
+    assert len(found) == 8 and ours[0] > plain[0] and ours[1] > plain[1] + 0.1
