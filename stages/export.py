@@ -22,6 +22,7 @@ from lt.core.command import run, seed_number
 from lt.core.params import Settings
 from lt.data.dataset import open_dataset
 from lt.input.streamed import to_device
+from lt.network.adapters import merge
 from lt.predict import Predictor, describe, open_predictor
 
 # Largest difference of logits, as a share of the largest logit (of 1, where that is smaller): of the program and the row, which
@@ -109,7 +110,7 @@ def program_of(predictor: Predictor) -> torch.export.ExportedProgram:
     size = predictor.facts["image_size"]
     batch = torch.export.Dim("batch", min=1)
     # torch.export.save is only sure of weights in the plain memory layout.
-    plain = copy.deepcopy(predictor).to(memory_format=torch.contiguous_format)
+    plain = merge(copy.deepcopy(predictor)).to(memory_format=torch.contiguous_format)
     with torch.no_grad():
         return torch.export.export(plain, (torch.zeros(2, 3, size, size),), dynamic_shapes=({0: batch},))
 

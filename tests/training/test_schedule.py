@@ -140,7 +140,7 @@ RELEASED = {
     "imagenet_lt_rx50_xerm": (partial(cosine, lr=0.05), partial(cosine, lr=0.05)),
     "places_lt_r152_balms": (None, None),  # the base is downloaded
     "places_lt_*_xerm_tde": (step_of_ten, step_of_ten),
-    "own_images": (None, None),
+    "own_images*": (None, None),
     **{f"{dataset}_if{imbalance}_{name}": (balms_of(dataset, imbalance), None)
        for dataset in ("cifar10", "cifar100") for imbalance in (10, 50, 100, 200) for name in ("balms", "over_balance")},
 }
