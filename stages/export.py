@@ -25,6 +25,7 @@ from lt.core.params import Settings
 from lt.data.dataset import open_dataset
 from lt.input.square import Square
 from lt.input.streamed import to_device
+from lt.network.adapters import merge
 from lt.predict import Predictor, describe, open_predictor
 
 # Largest difference of logits, as a share of the largest logit (of 1, where that is smaller): of the program and the row, which
@@ -145,7 +146,7 @@ def program_of(predictor: Predictor) -> torch.export.ExportedProgram:
     """The predictor as a program for any number of images of any size."""
     batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height", "width"))
     # torch.export.save is only sure of weights in the plain memory layout.
-    plain = Deployed(copy.deepcopy(predictor)).to(memory_format=torch.contiguous_format)
+    plain = Deployed(merge(copy.deepcopy(predictor))).to(memory_format=torch.contiguous_format)
     with torch.no_grad():
         example = torch.zeros(2, 3, 37, 41, dtype=torch.uint8)
         return torch.export.export(plain, (example,), dynamic_shapes=({0: batch, 2: height, 3: width},))

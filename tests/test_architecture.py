@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # Rooms and single modules of lt that import only from those before them; from distill on they may name plug-ins as well.
 FLOORS = (
     "core", "data", "subsample", "evaluate", "input", "network", "check", "training", "features", "retrain", "base", "distill",
-    "report", "published", "page", "predict", "doctor",
+    "report", "published", "page", "predict", "predictions", "sklearn", "doctor",
 )
 SHARED = ("core.counts", "core.keys", "core.options", "training.contracts", "training.distributed")
 # What a kind of plug-in may import from lt, besides SHARED: rooms, or modules of them.

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from benchmarks import (
-    __main__, apart, cache, digits, images, inaturalist, large, lists, look_ahead, sizes, training, views,
+    __main__, apart, cache, digits, images, inaturalist, large, lists, look_ahead, pretrained, rebalanced, sizes, training, views,
 )
 from benchmarks.timing import Row, medians, peak_mib, status_kib, table
 from lt.augments import crop
@@ -221,3 +221,33 @@ def test_the_sizes_are_those_of_cifar_100_lt():
     assert sizes.counts(10_847, 100)[[0, -1]].tolist() == pytest.approx([500, 5], rel=0.01)
     # 69 million products and as many sums, once forward and twice backward
     assert training.flops_per_image() == pytest.approx(3 * 2 * 69.1e6, rel=0.02)
+
+
+def test_a_fit_of_the_estimator_is_timed_beside_logistic_regression():
+    time_row, accuracy_row = rebalanced.rows(quick=True)
+    assert 0 < time_row.ours and time_row.bar == 2 and not time_row.at_least
+    assert 0.3 < accuracy_row.ours <= 1 and accuracy_row.verdict in ("ok", "below")
+
+
+def test_the_classifiers_that_are_compared_see_the_tail():
+    pytest.importorskip("imblearn")
+    found = rebalanced.accuracies(rebalanced.made(1000, 2000, 20, seed=0), rebalanced.classifiers())
+    plain, ours = found["LogisticRegression"], found['RebalancedClassifier("balanced_softmax")']
+    assert len(found) == 8 and ours[0] > plain[0] and ours[1] > plain[1] + 0.1
+
+
+def test_all_heads_on_a_network_that_stays_as_it_is(tmp_path, monkeypatch):
+    pytest.importorskip("timm")
+    model = {"name": "test_efficientnet", "weights": None, "trainable": "head", "image_size": 32}
+    data, seconds = pretrained.features("digits", 20.0, model, tmp_path)
+    assert seconds > 0 and data["train"].shape == (len(data["train_labels"]), 256) and data["test"].shape == (500, 256)
+    again, cached = pretrained.features("digits", 20.0, model, tmp_path)
+    assert cached is None and all(np.array_equal(again[part], data[part]) for part in pretrained.PARTS)
+    assert pretrained.features("digits", 10.0, model, tmp_path)[1] is not None
+    monkeypatch.setattr(pretrained, "RIDGES", (1e-3, 1e3))
+    assert pretrained.best_ridge(data["train"], data["train_labels"]) == 1e-3
+    makers = pretrained.heads(1e-3, len(data["train"]), with_sklearn=True)
+    assert len(makers) == 10
+    plain, ours = (pretrained.measured(makers[name](), data)[0] for name in ("plain linear head", "balanced_softmax"))
+    assert ours["balanced"] > plain["balanced"] > 0.3
+    assert pretrained.line("a", {"balanced": 0.5, "many": float("nan")}, 1.25) == "| a | 50.0 | - | 1.2 |"

@@ -6,11 +6,13 @@ caches: so the graph is the same for every backbone, and whatever reads a base m
 
 import numpy as np
 import torch
+from torch import nn
 
 from lt.core.params import Settings
 from lt.features import features_of
 from lt.input.part import TrainingPart
 from lt.network import classifier
+from lt.network.classifier import Classifier
 from lt.training.lbfgs import converge
 from lt.training.objective import expert_sum
 from lt.training.setup import Trained, specification
@@ -33,14 +35,25 @@ def fit_base(settings: Settings, part: TrainingPart, seed: int) -> Trained:
     raw = features_of(model, part.images, settings.train.batch_size, np.dtype(np.float32))
     if not np.isfinite(raw).all():
         raise ValueError(f"models.{settings.model}: got features that are NaN or infinite; are its weights those of this network?")
-    model.backbone.fit(raw)
-    with torch.no_grad():
-        features = (torch.from_numpy(raw).to(where) - model.backbone.centre) / model.backbone.scale
-    log = converge(
-        model.head.requires_grad_(True), lambda features, logits, target: expert_sum(loss, logits, target), features, part.labels,
-        settings.train.weight_decay,
-    )
+    features = standardise(model, raw).to(where)
+    log = fit_head(model.head, loss, features, part.labels, settings.train.weight_decay)
     return Trained(model.eval(), [by_pass(line) for line in log], loss.logit_prior.cpu().numpy())
+
+
+@torch.no_grad()
+def standardise(model: Classifier, raw: np.ndarray) -> torch.Tensor:
+    """Fits centre and scale of the model's backbone to its raw features (N, D), and gives them standardised, on the CPU."""
+    model.backbone.fit(raw)
+    return (torch.from_numpy(raw) - model.backbone.centre.cpu()) / model.backbone.scale.cpu()
+
+
+def fit_head(
+    head: nn.Module, loss: nn.Module, features: torch.Tensor, labels: torch.Tensor, weight_decay: float
+) -> list[dict[str, float]]:
+    """Fits a base model's head to standardised features (N, D), in place, as fit_base says; returns the log of `converge`."""
+    return converge(
+        head.requires_grad_(True), lambda features, logits, target: expert_sum(loss, logits, target), features, labels, weight_decay
+    )
 
 
 def by_pass(line: dict[str, float]) -> dict[str, float]:

@@ -22,6 +22,8 @@ def train_base(settings: Settings, part: TrainingPart, seed: int, test: Split | 
     part, (dev_images, dev_labels) = development_split(part, *asked, seed) if asked else (part, (None, None))
     class_counts = part.subset.counts
     model = classifier.build(specification(settings, part), seed).to(where)
+    if told := share_trained(model):
+        print(told)
     loss = settings.plugin("loss", class_counts).to(where)
     sampler = settings.plugin("sampler", part.subset.train_labels, class_counts, settings.train.batch_size)
     weighting, mix = make_weighting(settings, class_counts, where), settings.plugin("mix", class_counts)
@@ -34,6 +36,13 @@ def train_base(settings: Settings, part: TrainingPart, seed: int, test: Split | 
     drawn, last = (sampler.class_prior, weighting.class_weights, settings.train.batch_size), settings.train.epochs - 1
     embodied = counts.embodied_prior(loss.logit_prior.cpu().numpy(), class_counts, mix.label_distribution(*drawn, last))
     return Trained(model, log, embodied, state)
+
+
+def share_trained(model: nn.Module) -> str:
+    """How many of a classifier's parameters are trained, in words; nothing where all are."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    total, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
+    return "" if trained == total else f"{trained:,} of {total:,} parameters are trained, {100 * trained / total:.2g} %"
 
 
 def make_weighting(settings: Settings, class_counts: np.ndarray, where: torch.device):

@@ -75,11 +75,12 @@ def _plugin_mistakes(content: dict) -> list[str]:
             if name not in names(kind):
                 found.append(f"{kind}.{name}: {unknown(name, names(kind), 'a file of lt/' + kind)}")
             elif isinstance(options, dict) or options is None:
-                found += _option_mistakes(kind, name, options or {})
+                found += option_mistakes(kind, name, options or {})
     return found
 
 
-def _option_mistakes(kind: str, name: str, options: dict) -> list[str]:
+def option_mistakes(kind: str, name: str, options: dict[str, Any]) -> list[str]:
+    """Options that a plug-in does not take, or not with these values, one line each; ValueError where there is no such plug-in."""
     typed = options_of(path_of(kind, name), FUNCTIONS[kind])
     found = []
     for option, value in options.items():

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 # Of Linux's renameat2: paths are taken as they are, and the two swap places.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
+READ_AT_ONCE = 2**20
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -36,8 +37,11 @@ def read_regular(path: Path) -> bytes:
 
 def sha256(path: Path) -> str:
     """sha256 of a regular file, in hex digits; OSError as open_regular."""
+    digest = hashlib.sha256()
     with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while part := file.read(READ_AT_ONCE):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def swap(new: Path, old: Path) -> bool:

@@ -12,6 +12,9 @@ from lt.core.files import expect_regular
 
 # Of ImageNet, which pretrained models expect; image files are most often photographs.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Of image files by their names: those a folder is read from, and others.
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2")
+OTHER_IMAGES = (".heic", ".heif", ".jxl")
 # Raised where `decode` gives other pixels than before: packs of the old ones are made anew.
 VERSION = 2
 GREY = 128

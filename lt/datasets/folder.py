@@ -8,11 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from lt.core.options import Count, Fraction, OpenFraction
-from lt.data.decode import MEAN, STD, THREADS, Corrupt, ImageFiles, attempt, listing, refuse
+from lt.data.decode import ENDINGS, MEAN, OTHER_IMAGES, STD, THREADS, Corrupt, ImageFiles, attempt, listing, refuse
 from lt.data.split import Split
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2")  # what predict reads, too
-OTHER_IMAGES = (".heic", ".heif", ".jxl")
 
 
 def open_split(

@@ -6,6 +6,7 @@ from torch import nn
 
 from lt.core.options import Count
 from lt.network import pretrained
+from lt.network.adapters import adapt
 from lt.network.pretrained_network import PretrainedNetwork, from_last_block, nearest
 
 
@@ -13,7 +14,8 @@ def make(
     *,
     name: str = "vit_small_patch14_dinov2.lvd142m",
     weights: str | None = None,
-    trainable: Literal["all", "last_block", "head"] = "all",
+    trainable: Literal["all", "last_block", "bias", "adapters", "head"] = "all",
+    rank: Count = 8,
     image_size: Count | None = None,
 ) -> nn.Module:
     """images (B, 3, H, W) of any size -> the network's pooled features (B, D).
@@ -23,7 +25,9 @@ def make(
 
     name: as timm.list_models() has it, with or without the tag of its weights
     weights: null; hub, its pre-trained weights, downloaded; or a file of timm's tensors and its hash, see lt.network.pretrained.load
-    trainable: all; last_block: the network's last block and what follows; head: nothing of the network
+    trainable: all; last_block: the network's last block and what follows; bias: every bias, and nothing else, BitFit; adapters: low-rank
+        ones beside the linear layers of attention and MLP, see lt.network.adapters, for transformers; head: nothing of the network
+    rank: of the adapters; the number of their weights grows with it
     image_size: side in pixels that images are resized to; null: the network's own
 
     raises ValueError where timm is not installed, the name is unknown, the weights cannot be had or do not fit, or the network
@@ -38,11 +42,12 @@ def make(
     size = image_size or own["input_size"][-1]
     if weights not in (None, "hub"):
         pretrained.load(network, weights, name)
+    trained = _trained(network, name, trainable, rank)
     interpolation = "bicubic" if own["interpolation"] == "bicubic" else "bilinear"
     try:
         if size != own["input_size"][-1] and hasattr(network, "set_input_size"):
             network.set_input_size(img_size=size)  # position embeddings are resampled
-        return PretrainedNetwork(network, own["mean"], own["std"], size, interpolation, _trained(network, name, trainable))
+        return PretrainedNetwork(network, own["mean"], own["std"], size, interpolation, trained)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"models.timm.image_size: got {size}, which {name} cannot take ({error}); its own is {own['input_size'][-1]}"
@@ -74,9 +79,16 @@ def _create(timm, name: str, pretrained_weights: bool) -> nn.Module:
         ) from None
 
 
-def _trained(network: nn.Module, name: str, trainable: str) -> list[str]:
+def _trained(network: nn.Module, name: str, trainable: str, rank: int) -> list[str]:
+    """Names of the parameters that are trained, some of which may be new."""
+    if trainable == "adapters":
+        try:
+            return adapt(network, rank)
+        except ValueError as error:
+            raise ValueError(f"models.timm.trainable: adapters: {name}: {error}") from None
     if trainable == "last_block":
         if not getattr(network, "feature_info", None):
-            raise ValueError(f"models.timm.trainable: got last_block, which {name} does not tell; expected all or head")
+            raise ValueError(f"models.timm.trainable: got last_block, which {name} does not tell; expected another choice")
         return from_last_block(network, network.feature_info[-1]["module"])
-    return [parameter for parameter, _ in network.named_parameters()] if trainable == "all" else []
+    names = [parameter for parameter, _ in network.named_parameters()]
+    return {"all": names, "bias": [one for one in names if one.rpartition(".")[2] == "bias"], "head": []}[trainable]

@@ -1,7 +1,7 @@
 """What a stage-2 method gets: cached features, the base head, and the images for those that train the backbone."""
 
 import itertools
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
 import torch
@@ -33,17 +33,22 @@ def read_inputs(
     if len(subset.val_labels):
         val = artifacts.read_array(folder / "val.npy", shape=(len(subset.val_labels), *clean.shape[1:]), dtype="float", mmap=True)
         val_labels = subset.val_labels
+    return Inputs(
+        views, clean, subset.train_labels, subset.counts, base.head.to(device), head_maker(base.head.spec, seed, device),
+        np.array(row["logit_prior"]), seed, device, open_training, val, val_labels,
+    )
+
+
+def head_maker(spec: dict[str, Any], seed: int, device: torch.device) -> Callable[..., nn.Module]:
+    """What Inputs.new_head is where the base head has this spec: each head that it makes starts from draws of its own."""
     made = itertools.count()
 
     def new_head(name: str | None = None, **options) -> nn.Module:
-        own = name in (None, base.head.spec["name"]) and not options
-        spec = base.head.spec if own else {**base.head.spec, "name": name or base.head.spec["name"], "options": options}
-        return build_head(spec, keys.derive(seed, "new head", next(made))).to(device)
+        own = name in (None, spec["name"]) and not options
+        wanted = spec if own else {**spec, "name": name or spec["name"], "options": options}
+        return build_head(wanted, keys.derive(seed, "new head", next(made))).to(device)
 
-    return Inputs(
-        views, clean, subset.train_labels, subset.counts, base.head.to(device), new_head, np.array(row["logit_prior"]), seed, device,
-        open_training, val, val_labels,
-    )
+    return new_head
 
 
 def training_inputs(settings: Settings, part: TrainingPart, seed: int) -> Training:

@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Iterator
 
@@ -29,7 +30,7 @@ def processes() -> Iterator[None]:
 
     One that was not started as one of several starts them all, if LT_NPROC asks for it, and exits as they do; torchrun, on one
     machine or several, may start them as well. Where the training fails in one of them, nothing here waits for the others.
-    Raises ValueError where LT_NPROC is no number, or more than there are GPUs on a machine that has some.
+    Raises ValueError where LT_NPROC is no number, or more than there are GPUs on a machine that has some, or torch is too old for it.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
         _join()
@@ -72,6 +73,11 @@ def _run_all(count: int) -> str | int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher import LaunchConfig, elastic_launch
 
+    if missing := {"shutdown_timeout", "signals_to_handle"} - signature(LaunchConfig).parameters.keys():
+        raise ValueError(
+            f"{VARIABLE}: got {count}, but the launcher of torch {torch.__version__} does not know {' and '.join(sorted(missing))}, and may "
+            "hang where a process dies; install a newer torch, or leave it at 1"
+        )
     if not os.environ.get("LT_DEBUG"):
         logging.disable()  # torch's launcher warns of what is told here in one message
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -136,7 +136,7 @@ READERS = {
     "a.npy is missing; run the stage that writes it": (None, lambda path: artifacts.read_array(path)),
     r"got shape \(3,\), expected \(4,\)": (numbers, lambda path: artifacts.read_array(path, (4,))),
     "got dtype float64, expected int64": (numbers, lambda path: artifacts.read_array(path, None, "int64")),
-    "not a whole .npy file.*fully written": (lambda path: (numbers(path), cut(path)), lambda path: artifacts.read_array(path)),
+    "not a whole .npy file .*; delete it and make it again": (lambda path: (numbers(path), cut(path)), lambda path: artifacts.read_array(path)),
     "not a whole .npy file.*pickle": (
         lambda path: np.save(path, np.array([{}]), allow_pickle=True), lambda path: artifacts.read_array(path)
     ),

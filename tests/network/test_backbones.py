@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision  # older releases cannot be imported inside `with torch.device("meta")`
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F

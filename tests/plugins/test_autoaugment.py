@@ -13,6 +13,7 @@ from lt.input import autoaugment_ops, crop_flip_cutout
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy, RandAugment
 
 REFERENCE = AutoAugment(AutoAugmentPolicy.CIFAR10, fill=128)
@@ -29,7 +30,7 @@ def bytes_of(size=32):
 
 
 def theirs(images, name, strength):
-    return REFERENCE._apply_image_or_video_transform(images, name, strength, interpolation="nearest", fill=REFERENCE._fill)
+    return REFERENCE._apply_image_or_video_transform(images, name, strength, interpolation=InterpolationMode.NEAREST, fill=REFERENCE._fill)
 
 
 def their_strengths(name, bins, size):

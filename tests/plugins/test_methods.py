@@ -203,7 +203,7 @@ def test_tau_is_chosen_on_the_validation_part(bias, experts, make_inputs):
 
     def balanced(tau):
         logits = logits_of(tau_norm.fit(dataclasses.replace(inputs, head=copy.deepcopy(inputs.head)), tau=tau, bias=bias), test)
-        labels, predicted = target[chosen_on], logits.argmax(1)[chosen_on]
+        labels, predicted = target[chosen_on].numpy(), logits.argmax(1)[chosen_on].numpy()
         return recall_score(labels, predicted, labels=np.arange(1, C), average="macro")
 
     wanted = {tau: balanced(tau) for tau in (np.arange(21) / 10).tolist()}

@@ -1,6 +1,8 @@
 """A row in use: its network gives the row's logits, its probabilities follow Bayes' rule, images of every kind, and mistakes."""
 
+import csv
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +19,7 @@ from lt.evaluate.metrics import blocks
 from lt.evaluate.row import evaluate
 from lt.network import classifier
 from lt.network.inference import predict
+from lt import predictions
 from lt.predict import Calibration, Network, Predictor, calibrate, describe, open_predictor, read_network, target_prior
 from stages import predict as stage
 from tests.conftest import ROOT
@@ -340,3 +343,101 @@ def test_priors_by_name(folder):
     subset = read_subset()
     assert target_prior("uniform", subset).tolist() == [0.1] * 10
     assert target_prior("train", subset) == pytest.approx(subset.counts / subset.counts.sum())
+
+
+@pytest.fixture
+def photographs(folder, tmp_path):
+    """A folder of five test images in folders of their own, a broken one and a text, and the readable ones' paths as they are walked."""
+    (tmp_path / "b" / "deep").mkdir(parents=True)
+    first, *rest = save_test_images([0, 3, 77, 250, 499], tmp_path)
+    for number, file in enumerate(rest):
+        file.rename(tmp_path / ("b" if number % 2 else "b/deep") / f"{number}.PNG")
+    (tmp_path / "b" / "broken.jpg").write_text("no image")
+    (tmp_path / "b" / "notes.md").write_text("no image")
+    return tmp_path, [first, *(tmp_path / "b" / name for name in ("1.PNG", "3.PNG")), *(tmp_path / "b" / "deep" / name for name in ("0.PNG", "2.PNG"))]
+
+
+def lines_of(path):
+    if path.suffix == ".csv":
+        with open(path, newline="", encoding="utf-8") as file:
+            return [{key: value or None for key, value in line.items()} for line in csv.DictReader(file)]
+    return [{key: value if value is None else str(value) for key, value in line.items()} for line in
+            pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_folder_becomes_a_table(run, photographs, monkeypatch, tmp_path, ending):
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    folder, readable = photographs
+    monkeypatch.setattr(predictions, "IMAGES_AT_ONCE", 2)
+    output = tmp_path / "made" / f"predictions.{ending}"
+    told = {item["path"]: item["top"] for item in json.loads(run("--row", "pc", "--json", "--top", 2, *readable))["images"]}
+    with pytest.raises(ValueError, match=r"^1 of 6 images cannot be read; .*\n  .*broken.jpg: UnidentifiedImageError") as error:
+        run("--row", "pc", "--top", 2, folder, "--output", output)
+    lines = lines_of(output)
+    assert list(lines[0]) == ["path", "class", "probability", "class_2", "probability_2", "error"]
+    assert [line["path"] for line in lines] == [str(path) for path in sorted([*readable, folder / "b" / "broken.jpg"])]
+    assert str(error.value).endswith([line["error"] for line in lines if "broken" in line["path"]][0])
+    for line in lines:
+        if line["error"]:
+            assert line["class"] is line["probability_2"] is None
+            continue
+        first, second = told[line["path"]]
+        assert (line["class"], line["class_2"]) == (first["class"], second["class"])
+        assert [float(line["probability"]), float(line["probability_2"])] == pytest.approx([first["probability"], second["probability"]], abs=1e-6)
+    assert os.listdir(output.parent) == [output.name]
+
+
+def test_a_list_names_images(run, photographs, tmp_path):
+    _, readable = photographs
+    (tmp_path / "list.txt").write_text("\n".join([str(readable[2]), "", f" {readable[0]} "]) + "\n")
+    printed = run("--row", "base", "--output", tmp_path / "found.csv", "--top", 99, tmp_path / "list.txt", readable[1])
+    lines = lines_of(tmp_path / "found.csv")
+    assert [line["path"] for line in lines] == [str(readable[number]) for number in (2, 0, 1)] and "probability_10" in lines[0]
+    assert f"{tmp_path / 'found.csv'}: 3 images, a line each" in printed
+
+
+def test_a_table_is_whole_or_as_it_was(run, photographs, monkeypatch, tmp_path):
+    folder, readable = photographs
+    monkeypatch.setattr(predictions, "IMAGES_AT_ONCE", 2)
+    output = tmp_path / "predictions.csv"
+    output.write_text("old")
+    once, calls = predictions.most_probable, []
+
+    def stopped(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return once(*arguments)
+
+    monkeypatch.setattr(predictions, "most_probable", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run("--row", "base", "--output", output, folder)
+    assert len(calls) == 2 and output.read_text() == "old" and not list(tmp_path.glob(".*"))
+
+
+def test_reading_stays_a_few_batches_ahead(photographs, monkeypatch):
+    _, readable = photographs
+    read = []
+    monkeypatch.setattr(predictions, "IMAGES_AT_ONCE", 1)
+    monkeypatch.setattr(predictions, "attempt", lambda path, size: read.append(path) or "no image")
+    batches = predictions.decoded_batches(readable * 20, 8)
+    assert [next(batches)[0] for _ in range(3)] == [[path] for path in readable[:3]]
+    batches.close()
+    assert len(read) <= 3 + predictions.AHEAD + 1
+    assert [path for batch, _ in predictions.decoded_batches(readable, 8) for path in batch] == readable
+
+
+@pytest.mark.parametrize(
+    "names, told",
+    [
+        (["--output", "predictions.xlsx", "image.png"], "output: got predictions.xlsx, expected a name that ends in .csv or .parquet"),
+        (["empty"], "empty: got no image in it, expected files that end in .jpg"),
+        (["none.txt"], "none.txt: the list of images cannot be read"),
+    ],
+)
+def test_what_names_no_images_is_told(run, folder, names, told):
+    (folder / "empty").mkdir(exist_ok=True)
+    with pytest.raises(ValueError, match=told):
+        run("--row", "base", *names)

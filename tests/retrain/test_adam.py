@@ -28,7 +28,7 @@ def test_steps_are_those_of_torch():
 def test_no_step_waits_for_torchs_compiler():
     code = """
 import sys, torch
-from lt.adam import Adam
+from lt.retrain.adam import Adam
 psi = torch.zeros(3)
 optimizer = Adam([psi], 0.1, (0.9, 0.999))
 psi.grad = torch.ones(3)

@@ -118,6 +118,12 @@ def test_ctrl_c_that_was_ignored_is_ignored(monkeypatch):
     assert handled == ["SIGTERM", "SIGTERM,SIGINT"]
 
 
+def test_a_launcher_that_is_too_old_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.distributed.launcher.LaunchConfig", lambda nproc_per_node, signals_to_handle: None)
+    with pytest.raises(ValueError, match="LT_NPROC: got 2, but the launcher of torch .* does not know shutdown_timeout, and may hang"):
+        launch._run_all(2)
+
+
 # Two processes; what they do is told by the last argument.
 ROLES = """
 import signal, sys, time
