@@ -64,7 +64,6 @@ def test_commands_are_found():
 @EACH_PAGE
 def test_scripts_know_their_options(page):
     for module, arguments in modules(page):
-        name = module.removeprefix("stages.")
         if module == "pytest":
             assert all((ROOT / path).exists() for path in arguments), arguments
             continue
