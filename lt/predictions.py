@@ -64,7 +64,7 @@ def classify(predictor: Predictor, paths: list[Path], top: int) -> Iterator[tupl
             yield path, image if isinstance(image, str) else [(classes[c], value) for c, value in next(best)]
 
 
-def decoded_batches(paths: list[Path], image_size: int, crop: int | None) -> Iterator[tuple[list[Path], list[np.ndarray | str]]]:
+def decoded_batches(paths: list[Path], image_size: int, crop: int | None = None) -> Iterator[tuple[list[Path], list[np.ndarray | str]]]:
     """IMAGES_AT_ONCE files at a time and their images, or why they cannot be read; the next batches are decoded meanwhile."""
     starts = iter(range(0, len(paths), IMAGES_AT_ONCE))
     with ThreadPoolExecutor(THREADS) as pool:

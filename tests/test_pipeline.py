@@ -59,7 +59,7 @@ def test_every_row_has_the_same_keys(built):
     rows = [json.loads(path.read_text()) for path in (built.folder / "results/methods").glob("*.json")]
     assert len(rows) == 5
     assert all(row.keys() == rows[0].keys() for row in rows)
-    metrics = {"top1", "balanced", "balanced_sd", "many", "medium", "few", "head", "mid", "tail", "nll", "ece"}
+    metrics = {"top1", "balanced", "balanced_sd", "many", "medium", "few", "head", "mid", "tail", "nll", "ece", "train_prior"}
     assert rows[0].keys() == metrics | {"loss", "row"}
 
 

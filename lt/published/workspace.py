@@ -238,7 +238,7 @@ def _changes(entries: list[Any]) -> Changes:
         for dep, how in entry.get("changed deps", {}).items():
             if isinstance(how, dict):
                 found.params.extend(how)
-            elif dep.startswith(("lt/", "stages/", "artifacts/code/")):
+            elif dep.startswith(("lt/", "stages/")):
                 found.code.append(dep)
             elif how != "deleted":  # what is gone from the workspace is restored
                 found.inputs.append(dep)

@@ -51,6 +51,6 @@ def seeded(device: torch.device, *names: int | str):
 
 def default_generator(device: torch.device) -> torch.Generator:
     """The global generator that torch draws from on a device."""
-    if device.type == "cpu":
-        return torch.default_generator
-    return torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
+    if device.type == "cuda":
+        return torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
+    return torch.default_generator

@@ -47,6 +47,7 @@ def stage(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LT_DEBUG", raising=False)
     monkeypatch.setattr(sys, "argv", ["stages/base.py", "--seed", "0"])
+    monkeypatch.setenv("DVC_STAGE", "base@0")
     write("old")
 
     def run(edit, write=write):

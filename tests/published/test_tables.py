@@ -57,7 +57,7 @@ import json, os, sys, time
 from pathlib import Path
 command = " ".join([Path(__file__).stem, *sys.argv[1:]])
 here, project = Path.cwd(), Path.cwd().parent.parent
-if command.split()[0] not in ("code", "check"):
+if command.split()[0] != "check":
     with open(project / "ran", "a") as file:
         file.write(command + "\\n")
 if (project / "fail").is_file() and (project / "fail").read_text() == command:
@@ -72,11 +72,7 @@ def write(path, text):
 stage, *arguments = command.replace("--seed ", "").split()
 cost = {"seconds": 1.5, "torch": "2", "python": "3", "device": "abacus"}
 write(f".cost/{command.replace('--', '').replace(' ', '_')}.json", json.dumps(cost))
-if stage == "code":
-    import hashlib
-    for name in ("subsample", "base", "features", "retrain", "distill", "evaluate", "report"):
-        write(f"artifacts/code/{name}", hashlib.sha256(Path("lt/training/engine.py").read_bytes()).hexdigest() + "  lt/training/engine.py\\n")
-elif stage == "check":
+if stage == "check":
     write("artifacts/check", "fine")
     (project / "checked").touch()
 elif stage == "evaluate":
@@ -103,7 +99,8 @@ class Desk:
         shutil.copytree(ROOT / "lt", folder / "lt", ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("stages", "recipes", "data"):
             (folder / name).mkdir()
-        for name in ("code", "check", "subsample", "base", "features", "retrain", "distill", "evaluate", "report"):
+        (folder / "stages" / "__init__.py").write_text('"""Stand-ins."""\n')
+        for name in ("check", "subsample", "base", "features", "retrain", "distill", "evaluate", "report"):
             (folder / "stages" / f"{name}.py").write_text(STAND_IN)
         (folder / "data" / "digits.json").write_text("{}")
         self.recipe(TINY)
@@ -195,7 +192,7 @@ def test_a_tenth_of_the_plain_protocol_changes_trainings_of_the_backbone_alone()
     assert changes(whole, scale(whole, 0.1)) == [
         "train.epochs: 200 -> 20", "train.warmup_epochs: 5 -> 1", "train.milestones: [159, 179] -> [16, 18]",
         "methods.dro_lt.epochs: 80 -> 8",
-        "distill.epochs: 200 -> 20", "distill.warmup_epochs: 5 -> 1", "distill.milestones: [160, 180] -> [16, 18]",
+        "distill.epochs: 200 -> 20", "distill.warmup_epochs: 5 -> 1", "distill.milestones: [159, 179] -> [16, 18]",
     ]  # fmt: skip
     assert json.dumps(whole) == before and scale(whole, 1) == whole
 

@@ -340,7 +340,7 @@ def test_an_error_that_all_have_is_told_once(scratch, base):
 def test_a_method_that_trains_the_backbone_runs_in_several_processes_and_others_do_not(scratch, base, stages_in, monkeypatch):
     stages_in({}, "features --seed 0")
     done = scratch.run("stages.retrain", "dro_lt", "--seed", "0")
-    assert "DRO-LT, seed 0: eager" in done.stdout and "2 processes" in done.stdout
+    assert "DRO-LT, seed 0: 342 images" in done.stdout and "2 processes" in done.stdout
     written = {Path(name).name for name in scratch.artifact("retrain/dro_lt")}
     assert {"backbone.safetensors", "backbone_log.csv", "eps.npy"} <= written
     assert not scratch.written(1)

@@ -131,7 +131,6 @@ BAGS, XERM = (partial(warmup_multi_step, lr=lr, steps=steps) for lr, steps in ((
 # name of recipes -> released learning rates of the base and of the xERM student; None where there is none, or none is released
 RELEASED = {
     "digits_*": (None, None),
-    "own_images": (None, None),
     "cifar*_decoupling": (BAGS, None),
     "cifar*_plain": (BAGS, XERM),
     "cifar*_ldam_drw": (cao, None),
