@@ -1,6 +1,6 @@
 """Gives a published protocol as arguments of `dvc exp run`, or as a params file.
 
-python -m stages.recipe                                           lists the recipes
+python -m stages.recipe                                           lists the recipes; --list, with their published numbers
 python -m stages.recipe cifar100_if100_balms --show               protocol, published numbers, what differs here
 dvc exp run $(python -m stages.recipe cifar100_if100_balms)       runs it
 python -m stages.recipe cifar100_if100_balms --write params.yaml  without DVC
@@ -23,12 +23,13 @@ REFUSED = "--no-such-recipe"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", nargs="?")
+    parser.add_argument("--list", action="store_true", help="list the recipes with their published balanced accuracies, in percent")
     parser.add_argument("--show", action="store_true", help="tell what it is, instead of the arguments")
     parser.add_argument("--write", type=Path, metavar="PATH", help="write params.yaml with the recipe applied to PATH")
     args = parser.parse_args()
-    if args.recipe is None:
+    if args.recipe is None or args.list:
         for recipe in recipes.read_all().values():
-            print(f"{recipe.name:32} {recipe.summary}")
+            print(f"{recipe.name:32} {published(recipe) if args.list else recipe.summary}")
         return
     try:
         recipe = recipes.find(args.recipe)
@@ -46,6 +47,12 @@ def main() -> None:
         print(f"{args.write}: {recipe.name}")
     else:
         print(settings)
+
+
+def published(recipe: recipes.Recipe) -> str:
+    """Balanced accuracies that were published for a recipe, by row, in percent; of several sources the first; - where there are none."""
+    numbers = {row: found[0]["balanced"] for row, found in recipe.published.items() if "balanced" in found[0]}
+    return ", ".join(f"{row} {100 * value:.1f}" for row, value in numbers.items()) or "-"
 
 
 def describe(recipe: recipes.Recipe) -> str:

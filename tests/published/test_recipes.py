@@ -269,6 +269,9 @@ def command(monkeypatch, *arguments):
 def test_the_command_lists_shows_prints_and_writes(monkeypatch, capsys, tmp_path):
     command(monkeypatch)
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(RECIPES)
+    command(monkeypatch, "--list")
+    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert list(listed) == list(RECIPES) and "balms 50.8" in listed["cifar100_if100_balms"] and listed["digits_full"] == "-"
     command(monkeypatch, "cifar100_if100_balms", "--show")
     assert "balms: balanced 50.8 %" in capsys.readouterr().out
     command(monkeypatch, "cifar100_if100_balms")
