@@ -421,7 +421,7 @@ def test_reading_stays_a_few_batches_ahead(photographs, monkeypatch):
     _, readable = photographs
     read = []
     monkeypatch.setattr(predictions, "IMAGES_AT_ONCE", 1)
-    monkeypatch.setattr(predictions, "attempt", lambda path, size: read.append(path) or "no image")
+    monkeypatch.setattr(predictions, "attempt", lambda path, size, crop: read.append(path) or "no image")
     batches = predictions.decoded_batches(readable * 20, 8)
     assert [next(batches)[0] for _ in range(3)] == [[path] for path in readable[:3]]
     batches.close()

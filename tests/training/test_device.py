@@ -5,6 +5,7 @@ number on the host fails there (.item(), a boolean mask, a copy to the CPU), as 
 GPU the first would cost time in every step, and the second would fail.
 """
 
+import importlib.util
 from functools import partial
 
 import numpy as np
@@ -32,6 +33,8 @@ PLAIN = {
     "augments": "crop_flip",
 }
 CASES = [(kind, name) for kind in PLAIN for name in names(kind) if name != "identity"]  # which takes no images
+if importlib.util.find_spec("timm") is None:
+    CASES.remove(("models", "timm"))
 
 
 class Watch(TorchDispatchMode):
