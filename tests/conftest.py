@@ -130,3 +130,10 @@ def stages_in(tmp_path_factory):
 def settings():
     """The shipped params."""
     return params.load(ROOT / "params.yaml")
+
+
+def pytest_collection_modifyitems(items):
+    """What runs tables through DVC takes minutes in all: it belongs to `make test-all`."""
+    for item in items:
+        if {"desk", "base_only"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)

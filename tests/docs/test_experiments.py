@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.docs.markdown import blocks
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
