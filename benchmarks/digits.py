@@ -9,7 +9,7 @@ import torch
 
 from lt import subsample
 from lt.augments import crop
-from lt.core.params import Schedule
+from lt.core.params import TrainingSettings
 from lt.datasets.digits import open_split
 from lt.features import features_of
 from lt.input.streamed import to_device
@@ -42,13 +42,13 @@ def train(epochs: int) -> Trained:
     index = subsample.draw(part.labels, each, seed=0)
     images, labels, augment = to_device(part.read(index), cpu), part.labels[index], crop.make(part.image_size)
     model = classifier.build(classifier.classifier_spec("resnet8", {}, "linear", {}, len(each), part.mean, part.std), seed=0)
-    schedule = Schedule(
+    settings = TrainingSettings(
         epochs=epochs, batch_size=64, lr=0.1, momentum=0.9, nesterov=False, weight_decay=5e-4, schedule="cosine",
         warmup_epochs=min(5, epochs - 1), warmup_from=0.2, milestones=[], gamma=0.1, compile="off",
     )
     train_network(Run(
-        model, Supervised(ce.make(each)), images, torch.from_numpy(labels), instance.make(labels, each, schedule.batch_size),
-        augment, schedule, 0, "digits",
+        model, Supervised(ce.make(each)), images, torch.from_numpy(labels), instance.make(labels, each, settings.batch_size),
+        augment, settings, 0, "digits",
     ))
     test_images = to_device(test.read(np.arange(len(test.labels))), cpu)
     return Trained(model, augment, images, each, features_of(model, test_images, 512, np.dtype(np.float32)), test.labels)

@@ -12,7 +12,7 @@ from torchvision import transforms
 
 from benchmarks import sizes
 from benchmarks.timing import Row, medians, seconds
-from lt.core.params import Schedule
+from lt.core.params import TrainingSettings
 from lt.core.plugins import load
 from lt.losses import ce
 from lt.samplers import instance
@@ -61,7 +61,7 @@ def ours(images: torch.Tensor, labels: torch.Tensor, augment: str, where: torch.
          compiled: bool = True):
     """One epoch by the engine, compiled where it can be and is to be, as a function; each call goes on with the same network."""
     counts = sizes.counts(len(images), 100)
-    schedule = Schedule(
+    settings = TrainingSettings(
         epochs=1, batch_size=BATCH, lr=0.1, momentum=0.9, nesterov=False, weight_decay=5e-4, schedule="constant", warmup_epochs=0,
         warmup_from=1.0, milestones=[], gamma=0.1, compile="on" if compiled and can_compile() else "off",
         precision=precision,
@@ -69,7 +69,7 @@ def ours(images: torch.Tensor, labels: torch.Tensor, augment: str, where: torch.
     run = engine.Run(
         sizes.resnet32().to(where), objective.Supervised(ce.make(counts).to(where)), images.to(where), labels.to(where),
         instance.make(labels.numpy(), counts, BATCH), load("augments", augment)(32),
-        schedule, 0, "ours",
+        settings, 0, "ours",
     )
     return lambda: engine.train(run)
 
@@ -117,7 +117,7 @@ def saving_row(repeats: int) -> Row:
     model = sizes.resnet32()
     momenta = [torch.zeros_like(parameter) for parameter in model.parameters()]
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        state = checkpoint.State("benchmark", {}, Path(folder))
+        state = checkpoint.Checkpoint("benchmark", {}, Path(folder))
         (save_s,) = medians(repeats, lambda: state.save({"model": model.state_dict(), "momenta": momenta}))
     pair = "saving a training state, against the interval"
     return Row(pair, save_s, SAVE_EVERY_S, "s", save_s / SAVE_EVERY_S, 0.02, at_least=False)

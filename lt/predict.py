@@ -12,6 +12,7 @@ from lt.core import artifacts
 from lt.core.counts import prior
 from lt.core.params import Settings
 from lt.core.plugins import unknown
+from lt.core.row_names import maker
 from lt.core.subset import Subset, read_subset
 from lt.data.dataset import open_dataset
 from lt.evaluate import metrics
@@ -154,7 +155,7 @@ def read_network(row: str, seed: int) -> Network:
     raises ArtifactError that names the command for what is missing
     """
     folder = artifacts.row_dir(row, seed)
-    is_whole = row == "base" or row.startswith("xerm_")
+    is_whole = maker(row).stage != "retrain"
     _require(row, seed, folder)
     if is_whole:
         classifier, facts = read_classifier(folder)
@@ -173,16 +174,13 @@ def _require(name: str, seed: int, folder: Path) -> None:
     """ArtifactError unless the folder of a row, or of the features, is there."""
     if folder.is_dir():
         return
-    stage = f"{name} --seed {seed}"
-    if name.startswith("xerm_"):
-        stage = f"distill {name.removeprefix('xerm_')} --seed {seed}"
-    elif name not in ("base", "features"):
-        stage = f"retrain {stage}"
+    stage, method = ("features", None) if name == "features" else maker(name)
+    command = f"{stage} {method}" if method else stage
     made = sorted(other.name for other in folder.parent.glob("[0-9]*")) if folder.parent.is_dir() else []
     others = f" (made: seed {', '.join(made)})" if made else ""
     raise artifacts.ArtifactError(
         f"{folder} is missing{others}; make it with `dvc repro`, which runs the seeds of params.yaml, or with "
-        f"`python -m stages.{stage}`"
+        f"`python -m stages.{command} --seed {seed}`"
     )
 
 
@@ -221,7 +219,7 @@ def validation(
     """
     if not len(subset.val_index):
         return None, None, ""
-    if (settings.methods.get(row.removeprefix("xerm_")) or {}).get("meta_set") == "val":
+    if (settings.methods.get(maker(row).method) or {}).get("meta_set") == "val":
         return None, None, " (the row was trained with the validation images)"
     chosen = np.unique(np.linspace(0, len(subset.val_index) - 1, VALIDATION_IMAGES).astype(np.int64))
     batches = np.split(subset.val_index[chosen], range(IMAGES_AT_ONCE, len(chosen), IMAGES_AT_ONCE))

@@ -17,7 +17,7 @@ from torch import nn
 
 from lt.base.frozen import fit_head, standardise
 from lt.check.mistakes import option_mistakes
-from lt.core.counts import prior
+from lt.core.counts import prior, uniform
 from lt.core.options import LARGEST, SEEDS
 from lt.core.plugins import load, with_defaults
 from lt.evaluate.calibration import log_softmax
@@ -133,7 +133,7 @@ class RebalancedClassifier(ClassifierMixin, BaseEstimator):
         """A class prior (C,) that sums to 1; ValueError where it is none."""
         num_classes = len(self.classes_)
         if isinstance(prior_of, str):
-            named = {"uniform": np.full(num_classes, 1 / num_classes), "train": prior(self.counts_)}
+            named = {"uniform": uniform(num_classes), "train": prior(self.counts_)}
             if prior_of not in named:
                 raise ValueError(f"prior: got {prior_of!r}, expected 'uniform', 'train', or {num_classes} weights")
             return named[prior_of]

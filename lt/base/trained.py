@@ -17,7 +17,7 @@ from lt.training.setup import Trained, specification, state_parts, tester
 def train_base(settings: Settings, part: TrainingPart, seed: int, test: Split | None = None) -> Trained:
     """Trains the base model, on all of the part but what its weighting holds out; test: see tester."""
     where = part.images.device
-    state = checkpoint.State(f"base-{seed}", state_parts(settings, part, seed, settings.train, AXES))
+    state = checkpoint.Checkpoint(f"base-{seed}", state_parts(settings, part, seed, settings.train, AXES))
     asked = getattr(make_weighting(settings, part.subset.counts, where), "dev", None)
     part, (dev_images, dev_labels) = development_split(part, *asked, seed) if asked else (part, (None, None))
     class_counts = part.subset.counts

@@ -126,14 +126,14 @@ def _cross_mistakes(settings: Settings) -> list[str]:
         found.append(f"{where}: got {frozen['trainable']!r}, expected 'all' without weights: random layers would stay as they are")
     found += [] if settings.trains_backbone() else _head_alone_mistakes(settings)
     for block in ("train", "distill") if settings.trains_backbone() else ():
-        schedule = getattr(settings, block)
-        if schedule.milestones != sorted(set(schedule.milestones)):
-            found.append(f"{block}.milestones: got {schedule.milestones}, expected rising epochs")
-        if schedule.schedule != "constant" and schedule.warmup_epochs >= schedule.epochs:
-            found.append(f"{block}.warmup_epochs: got {schedule.warmup_epochs}, expected less than epochs ({schedule.epochs})")
-        if schedule.schedule == "cosine" and schedule.epochs == 1:
+        training = getattr(settings, block)
+        if training.milestones != sorted(set(training.milestones)):
+            found.append(f"{block}.milestones: got {training.milestones}, expected rising epochs")
+        if training.schedule != "constant" and training.warmup_epochs >= training.epochs:
+            found.append(f"{block}.warmup_epochs: got {training.warmup_epochs}, expected less than epochs ({training.epochs})")
+        if training.schedule == "cosine" and training.epochs == 1:
             found.append(f"{block}.epochs: got 1, expected 2 or more with schedule cosine, whose last epoch has learning rate 0")
-        if schedule.nesterov and not schedule.momentum:
+        if training.nesterov and not training.momentum:
             found.append(f"{block}.nesterov: needs momentum above 0")
     return found
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from lt.core import attest, files, manifest
 from lt.core.manifest import ArtifactError
+from lt.core.row_names import maker
 
 ROOT = Path("artifacts")
 RESULTS = Path("results")
@@ -26,12 +27,9 @@ def stage_dir(stage: str, *parts: int | str) -> Path:
 
 
 def row_dir(row: str, seed: int) -> Path:
-    """Folder that holds a table row's test logits: base, a method's name, or xerm_<teacher>."""
-    if row == "base":
-        return stage_dir("base", seed)
-    if row.startswith("xerm_"):
-        return stage_dir("distill", row.removeprefix("xerm_"), seed)
-    return stage_dir("retrain", row, seed)
+    """Folder that holds a table row's test logits."""
+    stage, method = maker(row)
+    return stage_dir(stage, *([method] if method else []), seed)
 
 
 @contextmanager

@@ -20,6 +20,11 @@ def prior(counts: np.ndarray) -> np.ndarray:
     return counts / counts.sum()
 
 
+def uniform(num_classes: int) -> np.ndarray:
+    """Every class alike: 1 / C, (C,) float64."""
+    return np.full(num_classes, 1 / num_classes)
+
+
 def log_prior(counts: np.ndarray) -> np.ndarray:
     """log(n_c / N): counts (C,) -> (C,) float64; raises ValueError where a class has no example."""
     return np.log(prior(counts))

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lt.core.options import LARGEST, Count, Fraction, Index, NonNegative, Positive, Seed
 from lt.core.plugins import load as load_plugin, unknown
+from lt.core.row_names import row_names
 from lt.core.yaml_file import YamlError, read_yaml
 
 PATH = Path("params.yaml")
@@ -38,7 +39,7 @@ class Subset(Block):
     reserve: Index = 0
 
 
-class Schedule(Block):
+class TrainingSettings(Block):
     """SGD, its learning rate by epoch, how the network runs (lt/training/precision.py), and how often it is tested on its way."""
 
     epochs: Count
@@ -60,7 +61,7 @@ class Schedule(Block):
     test_every: Index = 0
 
 
-class Train(Schedule):
+class Train(TrainingSettings):
     """Training of the base model; epochs 0: the backbone stays as its weights have it, and only a head is fitted (lt/base/frozen.py)."""
 
     epochs: Index
@@ -86,7 +87,7 @@ class Teacher(Block):
     student_loss: Literal["ce", "base"]
 
 
-class Distill(Schedule):
+class Distill(TrainingSettings):
     """Training of the xERM students."""
 
 
@@ -149,8 +150,8 @@ class Settings(Block):
         return load_plugin(kind, name)(*arguments, **self.options(kind, name))
 
     def rows(self) -> list[str]:
-        """Rows of the table: base, every method, and xerm_<teacher> for every teacher."""
-        return ["base", *self.methods, *(f"xerm_{teacher}" for teacher in self.teachers)]
+        """Rows of the table."""
+        return row_names(self.methods, self.teachers)
 
     def trains_backbone(self) -> bool:
         """Whether the base model is trained, and not a head alone on the features of a backbone that stays as it is."""

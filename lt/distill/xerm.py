@@ -147,7 +147,7 @@ def train_student(
     else:
         student = classifier.build(spec, seed).to(where)
     loss = settings.plugin("loss", class_counts).to(where) if options.student_loss == "base" else None
-    state = checkpoint.State(f"distill-{name}-{seed}", state_parts(
+    state = checkpoint.Checkpoint(f"distill-{name}-{seed}", state_parts(
         settings, part, seed, settings.distill, ("dataset", "model", "head", "loss", "augment")
     ) | {"options": options.model_dump(), "teacher": checkpoint.digest(teacher)})
     run = engine.Run(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lt.core.counts import log_prior
+from lt.core.counts import log_prior, uniform
 from lt.training.loss import Loss, ShiftedCrossEntropy
 
 
@@ -17,7 +17,7 @@ def make(counts: np.ndarray, *, test_prior: list[float] | None = None) -> Loss:
     Source: Xu et al. 2021, Towards Calibrated Model for Long-Tailed Visual Recognition from Prior Perspective (Bayias loss).
     """
     num_classes = len(counts)
-    expected = np.full(num_classes, 1 / num_classes) if test_prior is None else np.asarray(test_prior, dtype=np.float64)
+    expected = uniform(num_classes) if test_prior is None else np.asarray(test_prior, dtype=np.float64)
     if expected.shape != (num_classes,) or not (expected > 0).all() or abs(expected.sum() - 1) > 1e-6:
         raise ValueError(
             f"test_prior: got {test_prior}, {expected.size} numbers that sum to {expected.sum():g}; "

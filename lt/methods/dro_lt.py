@@ -9,7 +9,7 @@ import torch
 from lt.core import artifacts, keys
 from lt.core.counts import embodied_prior, prior
 from lt.core.options import Count, Fraction, NonNegative, Positive
-from lt.core.params import Schedule
+from lt.core.params import TrainingSettings
 from lt.features import features_of, fill_views
 from lt.input import augmented
 from lt.losses import ce
@@ -23,7 +23,7 @@ from lt.retrain.rescaling import Scaled, normalise
 from lt.retrain.robust_loss import RobustObjective, Robustness, over_layers
 from lt.samplers import class_aware
 from lt.training import engine, launch
-from lt.training.checkpoint import State
+from lt.training.checkpoint import Checkpoint
 
 STATISTICS = None  # its own backbone
 IMAGES_AT_ONCE = 512
@@ -88,7 +88,7 @@ def fit(
     options = Robustness(
         lambda_robust, temperature, eps_mode, eps_init, eps_factor, ce_weight, robust_weight, centroid_source, layers
     )
-    schedule = Schedule(
+    settings = TrainingSettings(
         epochs=epochs, batch_size=batch_size, lr=lr, momentum=momentum, nesterov=False, weight_decay=weight_decay,
         schedule="constant", warmup_epochs=0, warmup_from=1.0, milestones=[], gamma=1.0,
         precision=precision, deterministic=deterministic, sync_batchnorm=sync_batchnorm,
@@ -96,7 +96,7 @@ def fit(
     sampler = class_aware.make(inputs.labels, inputs.counts, batch_size, group=group)
     with launch.processes():
         training = inputs.open_training()
-        objective, backbone_log, state = train_backbone(inputs, training, options, sampler, schedule)
+        objective, backbone_log, state = train_backbone(inputs, training, options, sampler, settings)
     inputs = with_new_features(inputs, training)
     eps = objective.eps.detach().cpu().numpy()
     arrays = {"eps": eps} if layers == 1 else {"eps": eps[-1], "eps_of_layers": eps}
@@ -114,8 +114,8 @@ def fit(
 
 
 def train_backbone(
-    inputs: Inputs, training: Training, options: Robustness, sampler: class_aware.ClassAware, schedule: Schedule
-) -> tuple[RobustObjective, list[dict[str, float]], State]:
+    inputs: Inputs, training: Training, options: Robustness, sampler: class_aware.ClassAware, settings: TrainingSettings
+) -> tuple[RobustObjective, list[dict[str, float]], Checkpoint]:
     """Trains training.base.backbone in place, through the frozen head; gives the objective, the log and the training state."""
     training.base.head.requires_grad_(False)
     model = training.base if options.layers == 1 else over_layers(training.base, options.layers)
@@ -123,11 +123,11 @@ def train_backbone(
     shape = (*inputs.clean.shape[1:-1], sum(widths))
     bank = clean_bank if options.centroid_source == "clean" else sampled_bank(sampler, training.augment, inputs.seed)
     objective = RobustObjective(options, inputs.counts, shape, bank, widths).to(training.images.device)
-    facts = {"seed": inputs.seed, "schedule": schedule.model_dump(), "group": sampler.group, **dataclasses.asdict(options)}
-    state = State(f"dro_lt-{inputs.seed}", training.origin | facts)
+    facts = {"seed": inputs.seed, "settings": settings.model_dump(), "group": sampler.group, **dataclasses.asdict(options)}
+    state = Checkpoint(f"dro_lt-{inputs.seed}", training.origin | facts)
     run = engine.Run(
         model, objective, training.images, training.labels, sampler, training.augment,
-        schedule, keys.derive(inputs.seed, "dro_lt"), f"DRO-LT, seed {inputs.seed}", state=state,
+        settings, keys.derive(inputs.seed, "dro_lt"), f"DRO-LT, seed {inputs.seed}", state=state,
     )
     return objective, engine.train(run), state
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lt.core.counts import uniform
 from lt.core.options import NonNegative, Positive
 from lt.retrain.contracts import Inputs, Retrained
 
@@ -31,7 +32,7 @@ def fit(inputs: Inputs, *, tau: NonNegative = 1.0, target_prior: list[Positive] 
 def checked_target(target_prior: list[float] | None, num_classes: int) -> np.ndarray:
     """The target prior (C,) float64, uniform if None; ValueError where it does not fit."""
     if target_prior is None:
-        return np.full(num_classes, 1 / num_classes)
+        return uniform(num_classes)
     target = np.asarray(target_prior, dtype=np.float64)
     if target.shape != (num_classes,) or not (target > 0).all() or abs(target.sum() - 1) > 1e-6:
         raise ValueError(

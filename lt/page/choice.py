@@ -4,6 +4,7 @@ import ast
 from html import escape
 
 from lt.core.plugins import path_of
+from lt.core.row_names import maker
 from lt.evaluate.comparison import compare
 from lt.page.parts import percent
 from lt.page.sources import Sources
@@ -70,13 +71,10 @@ def _cheapest(sources: Sources) -> str:
 
 def seconds_of(sources: Sources, row: str) -> float | None:
     """Seconds per seed of the stages that a row needs after features, from the notes of this machine; None where one has none."""
-    if row == "base":
-        return 0.0
-    teacher = row.removeprefix("xerm_")
-    stages = [("retrain", teacher), *([("distill", teacher)] if row.startswith("xerm_") else [])]
+    last, method = maker(row)
     total = 0.0
-    for stage, name in stages:
-        runs = [cost["seconds"] for cost in sources.costs.get(stage, []) if name in cost["arguments"]]
+    for stage in {"base": [], "retrain": ["retrain"], "distill": ["retrain", "distill"]}[last]:
+        runs = [cost["seconds"] for cost in sources.costs.get(stage, []) if method in cost["arguments"]]
         if not runs:
             return None
         total += sum(runs) / len(runs)
@@ -92,9 +90,10 @@ def explained(sources: Sources) -> str:
 
 def meaning(row: str) -> str:
     """A row in a sentence: of a method, the first line of its file."""
-    if row == "base":
+    stage, method = maker(row)
+    if stage == "base":
         return BASE
-    if row.startswith("xerm_"):
-        return XERM.format(teacher=row.removeprefix("xerm_"))
+    if stage == "distill":
+        return XERM.format(teacher=method)
     text = ast.get_docstring(ast.parse(path_of("methods", row).read_text(encoding="utf-8"))) or "a method of this project"
     return text.split("\n")[0].rstrip(".")

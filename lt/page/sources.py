@@ -11,6 +11,7 @@ from lt.core import artifacts
 from lt.core.artifacts import ArtifactError
 from lt.core.command import COST
 from lt.core.params import Settings
+from lt.core.row_names import maker
 from lt.core.schemas import Cost, Details
 from lt.core.subset import Subset, read_subset
 from lt.report.table import TableError, check_same, context_of
@@ -61,9 +62,9 @@ class Sources:
         """Row -> class names: r<i>, and how it is drawn. An xERM row has its teacher's colour, dashed; base is the text's."""
         kinds = {}
         for i, row in enumerate(self.settings.rows()):
-            owner = row.removeprefix("xerm_") if row.startswith("xerm_") else row
-            number = list(self.settings.methods).index(owner) if owner in self.settings.methods else 0
-            more = ["dashed"] if row != owner else []
+            stage, method = maker(row)
+            number = list(self.settings.methods).index(method) if method in self.settings.methods else 0
+            more = ["dashed"] if stage == "distill" else []
             more += ["dotted"] if number >= HUES else []
             more += ["strong"] if row in ("base", self.reported) else []
             kinds[row] = " ".join([f"r{i}", "ink" if row == "base" else f"hue{number % HUES}", *more])

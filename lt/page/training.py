@@ -3,6 +3,7 @@
 import numpy as np
 
 from lt.core.counts import prior
+from lt.core.row_names import STUDENT
 from lt.page.parts import absent, figure, grid, keys, row_keys
 from lt.page.plot import Chart, levels, linear, logarithmic, middle
 from lt.page.sources import Sources
@@ -85,10 +86,10 @@ def learned(sources: Sources) -> str:
             note = "Least, mean and greatest radius over the classes."
             figures.append(_by_epoch(log, "eps_", ("min", "mean", "max"), f"{method}: radii while training", "eps", note))
     for teacher in sources.settings.teachers:
-        log = sources.curves(f"xerm_{teacher}")
+        log = sources.curves(STUDENT + teacher)
         if "w_bal_head" in log:
             note = "How far the student follows the balanced teacher rather than the ground truth, by the image's true class."
-            title = f"xerm_{teacher}: weight of the teacher"
+            title = f"{STUDENT}{teacher}: weight of the teacher"
             figures.append(_by_epoch(log, "w_bal_", ("head", "mid", "tail"), title, "mean w_bal", note))
     if not figures:
         return absent("Sampling rates, scales, radii and weights are not on this machine.", "dvc repro")

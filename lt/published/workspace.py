@@ -18,6 +18,7 @@ from typing import IO, Any, Iterable, Iterator
 import yaml
 
 from lt.core import artifacts
+from lt.core.row_names import row_names
 from lt.core.yaml_file import read_yaml
 from lt.published import lock, notes
 from lt.published.engine import EngineError, dvc, repro
@@ -43,7 +44,7 @@ class Workspace:
 
     def rows(self) -> list[str]:
         """Rows of the table, in order."""
-        return ["base", *self.content["methods"], *(f"xerm_{teacher}" for teacher in self.content["teachers"])]
+        return row_names(self.content["methods"], self.content["teachers"])
 
     def stages(self, rows: Iterable[str]) -> list[str]:
         """The stages, as DVC names them, that evaluate those of the rows that this recipe has."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from lt.core.context import made_of
 from lt.core.params import AXES, Settings
+from lt.core.row_names import maker
 from lt.core.subset import Subset
 from lt.evaluate.headline import HEADLINE, NO_FRACTION, ORACLE, columns
 from lt.report.words import aligned, number
@@ -63,9 +64,8 @@ def mend(rows: list[str], every: list[str]) -> str:
 
 def dvc_stage(row: str) -> str:
     """Name in dvc.yaml of the stage that evaluates a row."""
-    if row == "base":
-        return "evaluate_base"
-    return f"evaluate_xerm@{row.removeprefix('xerm_')}" if row.startswith("xerm_") else f"evaluate@{row}"
+    stage, method = maker(row)
+    return {"base": "evaluate_base", "retrain": f"evaluate@{method}", "distill": f"evaluate_xerm@{method}"}[stage]
 
 
 def markdown(rows: dict[str, dict[str, Any]], context: dict[str, str]) -> str:

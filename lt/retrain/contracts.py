@@ -15,7 +15,7 @@ class Training:
     images (N, 3, H, W) uint8 and labels (N,) int64, on the device, in the order of Inputs.labels
     base: the base model, an lt.network.classifier.Classifier on the device (a fresh copy: change it freely)
     augment(images (B, 3, H, W) in [0, 1], keys (B,) int64) -> images: the augmentation that params.yaml names
-    origin: JSON values that tell these data, this augmentation and this base model from others, for lt.training.checkpoint.State
+    origin: JSON values that tell these data, this augmentation and this base model from others, for lt.training.checkpoint.Checkpoint
     """
 
     images: torch.Tensor
@@ -68,7 +68,7 @@ class Retrained:
     log: one dict of numbers per line of log.csv, the same keys in each
     arrays: further small arrays worth keeping, such as BALMS's sampling rates
     backbone: only if the method trained it, with backbone_log, one dict per line of backbone_log.csv, and state, the
-        lt.training.checkpoint.State of that training, to be cleared when the artifact is written
+        lt.training.checkpoint.Checkpoint of that training, to be cleared when the artifact is written
     """
 
     head: nn.Module

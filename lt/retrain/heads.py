@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from lt.core.counts import prior
+from lt.core.counts import prior, uniform
 from lt.network.classifier import ExpertHeads
 from lt.retrain.bank import ClassPool, shuffled_batches
 from lt.retrain.contracts import Inputs
@@ -25,7 +25,7 @@ def head_batches(
         return lambda: next(batches), prior(inputs.counts)
     num_classes = len(inputs.counts)
     pool = ClassPool(inputs.labels, num_classes)
-    return lambda: pool.draw_balanced(batch_size, generator), np.full(num_classes, 1 / num_classes)
+    return lambda: pool.draw_balanced(batch_size, generator), uniform(num_classes)
 
 
 def trainable(head: nn.Module) -> dict[str, nn.Parameter]:

@@ -48,7 +48,7 @@ def digest(module: torch.nn.Module) -> str:
     return parts.hexdigest()
 
 
-class State:
+class Checkpoint:
     """One training's state file, <folder>/<name>-<fingerprint>.pt, replaced atomically.
 
     folder: .resume/ under the project's root, if none is given    save_every_s: seconds from one saving to the next

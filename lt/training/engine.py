@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from lt.core import keys
-from lt.core.params import Schedule
+from lt.core.params import TrainingSettings
 from lt.input.augmented import augmented
 from lt.input.streamed import Streamed
 from lt.network.classifier import Classifier
@@ -51,7 +51,7 @@ class Run:
     labels: torch.Tensor
     sampler: Any
     augment: Callable
-    schedule: Schedule
+    settings: TrainingSettings
     seed: int
     name: str
     mix: Callable = unmixed
@@ -59,7 +59,7 @@ class Run:
     dev_images: torch.Tensor | None = None
     dev_labels: torch.Tensor | None = None
     test: Callable[[Classifier, int], dict[str, float]] | None = None
-    state: checkpoint.State | None = None
+    state: checkpoint.Checkpoint | None = None
     forward: precision.Forward | None = None
     optimizer: SGD | None = None
     untouched: randomness.Untouched | None = None
@@ -73,20 +73,20 @@ class Run:
 
 
 def train(run: Run) -> list[dict[str, float]]:
-    """Trains run.model in place for run.schedule.epochs epochs; returns the log, one dict per epoch.
+    """Trains run.model in place for run.settings.epochs epochs; returns the log, one dict per epoch.
 
     Raises TrainingError where the loss is NaN or infinite, naming epoch, batch and learning rate, where an epoch has no batch, and
     where a plug-in draws from a global generator; ValueError where it is to be compiled and cannot be; KeyboardInterrupt on Ctrl-C, after the state is saved.
     """
-    with precision.switches(run.schedule, run.images.device), checkpoint.StopSignal() as stop:
-        if run.schedule.sync_batchnorm:
+    with precision.switches(run.settings, run.images.device), checkpoint.StopSignal() as stop:
+        if run.settings.sync_batchnorm:
             distributed.synchronise_batch_norm(run.model)
-        run.forward = precision.Forward(run.model, run.schedule, run.images)
+        run.forward = precision.Forward(run.model, run.settings, run.images)
         run.optimizer, run.untouched = _optimizer(run), randomness.Untouched(run.images.device)
         epoch, first_step, losses = _restore(run)
-        print(f"{run.name}: {precision.told(run.schedule, run.images)}")
-        with Progress(run.name, run.schedule.epochs, epoch, silent=distributed.rank() > 0) as progress:
-            while epoch < run.schedule.epochs:
+        print(f"{run.name}: {precision.told(run.settings, run.images)}")
+        with Progress(run.name, run.settings.epochs, epoch, silent=distributed.rank() > 0) as progress:
+            while epoch < run.settings.epochs:
                 losses = _train_epoch(run, epoch, first_step, losses, stop)
                 _finish_epoch(run, epoch, losses)
                 progress.epoch(run.log[-1]["loss"], run.log[-1]["accuracy"])
@@ -99,21 +99,21 @@ def train(run: Run) -> list[dict[str, float]]:
 
 def _optimizer(run: Run) -> SGD:
     """The backbone learns at backbone_lr_factor times the rate of all else; of one that has `slow_parameters`, only these."""
-    schedule, backbone = run.schedule, run.model.backbone
+    settings, backbone = run.settings, run.model.backbone
     slow = {*getattr(backbone, "slow_parameters", backbone.parameters)()}
     parameters = [p for p in (*run.model.parameters(), *run.objective.parameters()) if p.requires_grad]
-    factors = [schedule.backbone_lr_factor if parameter in slow else 1.0 for parameter in parameters]
-    return SGD(parameters, schedule.lr, schedule.momentum, schedule.weight_decay, schedule.nesterov, factors)
+    factors = [settings.backbone_lr_factor if parameter in slow else 1.0 for parameter in parameters]
+    return SGD(parameters, settings.lr, settings.momentum, settings.weight_decay, settings.nesterov, factors)
 
 
 def _train_epoch(run: Run, epoch: int, first_step: int, losses: list, stop: checkpoint.StopSignal) -> list[torch.Tensor]:
-    schedule = run.schedule
-    lr = run.optimizer.lr = learning_rate(schedule, epoch)
+    settings = run.settings
+    lr = run.optimizer.lr = learning_rate(settings, epoch)
     if first_step == 0:
         run.objective.start_epoch(epoch, run.model, run.images, run.labels)
-    batches = run.sampler.epoch(keys.generator(run.seed, "batches", epoch), epoch / schedule.epochs)
+    batches = run.sampler.epoch(keys.generator(run.seed, "batches", epoch), epoch / settings.epochs)
     if not batches:
-        raise TrainingError(f"{run.name}: an epoch has no batch; got {len(run.labels)} images, batch_size {schedule.batch_size}")
+        raise TrainingError(f"{run.name}: an epoch has no batch; got {len(run.labels)} images, batch_size {settings.batch_size}")
     sizes = [len(batch) for batch in batches]
     starts = [0, *accumulate(sizes)]
     if isinstance(run.images, Streamed):
@@ -221,7 +221,7 @@ def _finish_epoch(run: Run, epoch: int, losses: list[torch.Tensor]) -> None:
     run.untouched.check(run.name)
     distributed.broadcast(run.model.buffers())
     size = table[:, 2].sum()
-    row = {"epoch": epoch + 1, "lr": learning_rate(run.schedule, epoch)}
+    row = {"epoch": epoch + 1, "lr": learning_rate(run.settings, epoch)}
     row |= {"loss": float((table[:, 0] * table[:, 2]).sum() / size), "accuracy": float(table[:, 1].sum() / size)}
     row |= run.objective.epoch_stats() | getattr(run.weighting, "epoch_stats", dict)()
     if run.test and distributed.rank() == 0:
@@ -241,7 +241,7 @@ def _finite(run: Run, epoch: int, losses: list[torch.Tensor]) -> torch.Tensor:
 
 def _diverged(run: Run, what: str, epoch: int) -> TrainingError:
     return TrainingError(
-        f"{run.name}: {what} of epoch {epoch + 1}, at learning rate {learning_rate(run.schedule, epoch):g}; try a lower lr, "
+        f"{run.name}: {what} of epoch {epoch + 1}, at learning rate {learning_rate(run.settings, epoch):g}; try a lower lr, "
         f"a longer warm-up or a larger batch_size; nothing was written"
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from lt.core.params import Schedule
+from lt.core.params import TrainingSettings
 from lt.network.classifier import Classifier
 from lt.training import distributed
 
@@ -28,30 +28,30 @@ def can_compile() -> bool:
     return bool(shutil.which(compiler)) and headers and triton
 
 
-def is_compiled(schedule: Schedule, images: torch.Tensor) -> bool:
+def is_compiled(settings: TrainingSettings, images: torch.Tensor) -> bool:
     """Whether this training is compiled: images (N, 3, H, W), each seen once per epoch.
 
     `auto` depends on the pixels of the whole training, never on timings or on what remains: a resumed run decides alike.
     Batch norm over several processes runs eager. Raises ValueError where `on` meets a machine that cannot compile.
     """
-    if schedule.sync_batchnorm and distributed.world_size() > 1:
+    if settings.sync_batchnorm and distributed.world_size() > 1:
         return False
-    if schedule.compile == "on" and not can_compile():
+    if settings.compile == "on" and not can_compile():
         needs = "a C++ compiler (g++ or CXX), Python.h or, on a GPU, Triton"
         raise ValueError(f"compile: got on, but {needs} is missing; use auto or off")
-    if schedule.compile == "auto":
-        return can_compile() and pixels(schedule, images) >= PAYS_FROM_PIXELS[images.device.type]
-    return schedule.compile == "on"
+    if settings.compile == "auto":
+        return can_compile() and pixels(settings, images) >= PAYS_FROM_PIXELS[images.device.type]
+    return settings.compile == "on"
 
 
-def pixels(schedule: Schedule, images: torch.Tensor) -> float:
+def pixels(settings: TrainingSettings, images: torch.Tensor) -> float:
     """Pixels that go through the network in the whole training."""
-    return float(schedule.epochs * len(images) * images.shape[2] * images.shape[3])
+    return float(settings.epochs * len(images) * images.shape[2] * images.shape[3])
 
 
-def precision_of(schedule: Schedule, device: torch.device) -> str:
+def precision_of(settings: TrainingSettings, device: torch.device) -> str:
     """The precision that is used: float32 on a CPU, whatever was asked for."""
-    return schedule.precision if device.type == "cuda" else "float32"
+    return settings.precision if device.type == "cuda" else "float32"
 
 
 class Forward:
@@ -62,11 +62,11 @@ class Forward:
     On a GPU the compiled pass is replayed as a CUDA graph.
     """
 
-    def __init__(self, model: Classifier, schedule: Schedule, images: torch.Tensor):
-        shard = distributed.shard(schedule.batch_size)
+    def __init__(self, model: Classifier, settings: TrainingSettings, images: torch.Tensor):
+        shard = distributed.shard(settings.batch_size)
         self.device, self.batch_size = images.device, shard.stop - shard.start
-        self.bf16 = precision_of(schedule, self.device) == "bf16"
-        compiled = is_compiled(schedule, images)
+        self.bf16 = precision_of(settings, self.device) == "bf16"
+        compiled = is_compiled(settings, images)
         self.replayed = compiled and self.device.type == "cuda"
 
         def eager(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,33 +89,33 @@ class Forward:
         return features, logits
 
 
-def told(schedule: Schedule, images: torch.Tensor) -> str:
+def told(settings: TrainingSettings, images: torch.Tensor) -> str:
     """How this training runs, and why, in a few words."""
-    precision = precision_of(schedule, images.device)
-    if schedule.sync_batchnorm and distributed.world_size() > 1:
+    precision = precision_of(settings, images.device)
+    if settings.sync_batchnorm and distributed.world_size() > 1:
         why = "sync_batchnorm"
-    elif schedule.compile != "auto":
-        why = f"compile: {schedule.compile}"
+    elif settings.compile != "auto":
+        why = f"compile: {settings.compile}"
     elif not can_compile():
         why = "nothing to compile with"
     else:
-        why = "which pays in a training of this length" if is_compiled(schedule, images) else "which pays in longer trainings only"
-    note = f", not {schedule.precision}, on a CPU" if precision != schedule.precision else ""
+        why = "which pays in a training of this length" if is_compiled(settings, images) else "which pays in longer trainings only"
+    note = f", not {settings.precision}, on a CPU" if precision != settings.precision else ""
     processes = f", {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
-    return f"{len(images):,} images, {schedule.epochs} epochs; {'' if is_compiled(schedule, images) else 'not '}compiled ({why}), {precision}{note}{processes}"
+    return f"{len(images):,} images, {settings.epochs} epochs; {'' if is_compiled(settings, images) else 'not '}compiled ({why}), {precision}{note}{processes}"
 
 
 @contextmanager
-def switches(schedule: Schedule, device: torch.device):
+def switches(settings: TrainingSettings, device: torch.device):
     """Sets torch's switches for a training on a GPU, and puts them back: tf32, autotuned or deterministic algorithms."""
     if device.type != "cuda":
         yield
         return
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
-    matmul.allow_tf32 = cudnn.allow_tf32 = schedule.precision != "float32"
-    cudnn.benchmark = not schedule.deterministic
-    if schedule.deterministic:
+    matmul.allow_tf32 = cudnn.allow_tf32 = settings.precision != "float32"
+    cudnn.benchmark = not settings.deterministic
+    if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS demands it, and reads it at its first use
         torch.use_deterministic_algorithms(True)
     try:

@@ -6,7 +6,7 @@ from typing import Callable, Iterable
 import numpy as np
 import torch
 
-from lt.core.params import AXES, Schedule, Settings
+from lt.core.params import AXES, Settings, TrainingSettings
 from lt.data.split import Split
 from lt.evaluate import metrics
 from lt.input.part import TrainingPart
@@ -35,26 +35,26 @@ class Trained:
     model: Classifier
     log: list[dict[str, float]]
     logit_prior: np.ndarray
-    state: checkpoint.State | None = None  # to be cleared when the artifact is written
+    state: checkpoint.Checkpoint | None = None  # to be cleared when the artifact is written
 
 
-def state_parts(settings: Settings, part: TrainingPart, seed: int, schedule: Schedule, axes: Iterable[str]) -> dict:
-    """What a training state is valid for, besides the code: the data, the schedule, the plug-ins on the given axes."""
+def state_parts(settings: Settings, part: TrainingPart, seed: int, training: TrainingSettings, axes: Iterable[str]) -> dict:
+    """What a training state is valid for, besides the code: the data, the settings of the training, the plug-ins on the given axes."""
     chosen = {axis: [getattr(settings, axis), settings.options(AXES[axis], getattr(settings, axis))] for axis in axes}
-    return {"seed": seed, "subset": [part.subset.sha256, part.subset.raw_sha256], "schedule": schedule.model_dump(), **chosen}
+    return {"seed": seed, "subset": [part.subset.sha256, part.subset.raw_sha256], "training": training.model_dump(), **chosen}
 
 
-def tester(schedule: Schedule, test: Split | None, where: torch.device) -> Callable[[Classifier, int], dict[str, float]] | None:
+def tester(settings: TrainingSettings, test: Split | None, where: torch.device) -> Callable[[Classifier, int], dict[str, float]] | None:
     """What engine.Run.test is with `test_every: k`: accuracies on the test part after every k-th epoch and the last one.
 
     returns f(model, epoch counted from 0) -> test_top1, test_balanced (mean recall), NaN after the other epochs; None where
     test_every is 0 or there is no test part. The test part chooses nothing: the model is that of the last epoch all the same.
     """
-    if not schedule.test_every or test is None:
+    if not settings.test_every or test is None:
         return None
 
     def measure(model: Classifier, epoch: int) -> dict[str, float]:
-        if (epoch + 1) % schedule.test_every and epoch + 1 < schedule.epochs:
+        if (epoch + 1) % settings.test_every and epoch + 1 < settings.epochs:
             return {"test_top1": np.nan, "test_balanced": np.nan}
         predicted = metrics.predict(predict(model, test, where))
         recall = metrics.per_class(test.labels, predicted, len(test.classes))["recall"]

@@ -11,7 +11,7 @@ READERS = {
     "LT_NPROC": launch.requested,
     "LT_WORKERS": lambda: packed.pack(None, None, {}),
     "LT_IN_MEMORY_MIB": lambda: streamed._limit(None),
-    "LT_SAVE_EVERY_S": lambda: checkpoint.State("base-0", {}),
+    "LT_SAVE_EVERY_S": lambda: checkpoint.Checkpoint("base-0", {}),
 }
 
 

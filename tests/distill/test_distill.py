@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from lt.core.counts import uniform
 from lt.core.params import Teacher
 from lt.distill.xerm import TwoViews, Xerm, balanced_weight, mixture, teacher_loss
 from lt.network.classifier import Classifier, DecisionRule
@@ -137,7 +138,7 @@ def test_extreme_logits_stay_finite():
 def views_of(base_prior, offset):
     base = Classifier(nn.Flatten(), nn.Linear(3, 3), (0.0,) * 3, (1.0,) * 3)
     rule = DecisionRule(base.head, offset, False, 3)
-    return base, TwoViews(base, np.asarray(base_prior), rule, np.full(3, 1 / 3), None, COUNTS)
+    return base, TwoViews(base, np.asarray(base_prior), rule, uniform(3), None, COUNTS)
 
 
 def test_views_of_a_plain_base():
@@ -149,7 +150,7 @@ def test_views_of_a_plain_base():
 
 
 def test_views_of_a_base_that_has_compensated_already():
-    base, views = views_of(np.full(3, 1 / 3), None)
+    base, views = views_of(uniform(3), None)
     images = torch.rand(4, 3, 1, 1)
     imbalanced, balanced = views(images)
     assert torch.allclose(imbalanced.softmax(1), (base(images) + PRIOR.log().float()).softmax(1), atol=1e-6)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from lt.check import mistakes
 from lt.core import artifacts, params
+from lt.core.counts import uniform
 from lt.core.plugins import load
 from lt.core.schemas import Context
 from lt.network import classifier, pretrained, weights_file
@@ -221,9 +222,7 @@ def test_an_artifact_does_not_need_the_file_that_training_began_with(tmp_path):
     options = {"weights": named(path), "trainable": "last_block", "projection": None}
     spec = classifier.classifier_spec("resnet10", options, "linear", {}, 3, (0.5,) * 3, (0.25,) * 3)
     model = classifier.build(spec, seed=0)
-    import numpy as np
-
-    classifier.write_classifier(tmp_path, model, spec, np.full(3, 1 / 3), dict.fromkeys(Context.model_fields, "x"))
+    classifier.write_classifier(tmp_path, model, spec, uniform(3), dict.fromkeys(Context.model_fields, "x"))
     path.unlink()
     again, row = classifier.read_classifier(tmp_path)
     assert tensors_equal(again, model) and row["classifier"] == spec

@@ -355,7 +355,7 @@ def test_a_recipe_starts_its_head_and_takes_its_images_as_its_release(name):
 def test_the_further_layer_of_tde_learns_at_the_rate_of_the_feature_model(name, block, features_lr, classifier_lr, tmp_path):
     settings, part = loaded(made_small(name), tmp_path), tiny_part()
     model = classifier.build(setup.specification(settings, part), seed=0)
-    run = SimpleNamespace(model=model, schedule=getattr(settings, block), objective=nn.Module())
+    run = SimpleNamespace(model=model, settings=getattr(settings, block), objective=nn.Module())
     optimizer = engine._optimizer(run)
     rate = {id(parameter): factor * optimizer.lr for parameter, factor in zip(optimizer.parameters, optimizer.factors)}
     groups = {}

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from lt.core import artifacts
-from lt.core.counts import prior
+from lt.core.counts import prior, uniform
 from lt.core.params import load
 from lt.core.subset import read_subset
 from lt.data.dataset import open_dataset
@@ -65,7 +65,7 @@ def test_stages_and_estimator_give_the_same_probabilities(stages, monkeypatch, m
     logits = artifacts.read_array(folder / "test_logits.npy")
     found = RebalancedClassifier(method, ridge=1e-2, options=SHARED[method]).fit(train.read(subset.train_index), subset.train_labels)
     assert found.logit_prior_ == pytest.approx(row["logit_prior"])
-    for name, target in (("uniform", np.full(3, 1 / 3)), ("train", prior(subset.counts))):
+    for name, target in (("uniform", uniform(3)), ("train", prior(subset.counts))):
         expected = np.exp(log_softmax(logits + prior_shift(np.array(row["logit_prior"]), target)))
         np.testing.assert_allclose(found.set_prior(name).predict_proba(test.images), expected, atol=2e-5)
 

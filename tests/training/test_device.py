@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lt.core import keys
-from lt.core.counts import prior
+from lt.core.counts import prior, uniform
 from lt.core.params import Teacher
 from lt.core.plugins import load, names
 from lt.distill.xerm import TwoViews, Xerm
@@ -79,7 +79,7 @@ def make_run(objective: Objective | None = None, **chosen) -> engine.Run:
 
 def prepared(run: engine.Run) -> torch.Tensor:
     """Makes ready what engine.train does before the first step, and gives its batch."""
-    run.forward = precision.Forward(run.model, run.schedule, run.images)
+    run.forward = precision.Forward(run.model, run.settings, run.images)
     run.forward.device = torch.device("cpu")  # for autocast, which is off, and does not know meta
     run.optimizer = engine._optimizer(run)
     run.dev_counts = torch.ones(3, dtype=torch.int64, device=META)
@@ -104,7 +104,7 @@ def test_a_step_stays_on_the_device(kind, name):
 def xerm() -> Xerm:
     base = classifier.build(classifier.classifier_spec("resnet8", {}, "linear", {}, 3, (0.5,) * 3, (0.25,) * 3), 1)
     rule = classifier.DecisionRule(base.head, np.zeros(3), False, 3)
-    teacher = TwoViews(base, prior(COUNTS), rule, np.full(3, 1 / 3), base.backbone, COUNTS).to(META)
+    teacher = TwoViews(base, prior(COUNTS), rule, uniform(3), base.backbone, COUNTS).to(META)
     options = {"gamma": 2.0, "eps": 1e-5, "temperature": 1.0, "weights": "xerm", "student": "fresh", "student_loss": "ce"}
     return Xerm(teacher, Teacher(**options), None, COUNTS)
 

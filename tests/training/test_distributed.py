@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lt.augments import crop_flip
-from lt.core.params import Schedule, Teacher
+from lt.core.params import TrainingSettings, Teacher
 from lt.core.plugins import load
 from lt.distill.xerm import Xerm
 from lt.methods.dro_lt import clean_bank
@@ -115,7 +115,7 @@ CASES = {
 
 def make_run(objective, mix=("none", {}), sampler="instance", weighting=("none", {}), head="linear", experts=1) -> engine.Run:
     """5 epochs of 4 steps, or of 6 where batches are class-aware."""
-    schedule = Schedule(
+    settings = TrainingSettings(
         epochs=5, batch_size=BATCH, lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="step", warmup_epochs=2,
         warmup_from=0.1, milestones=[3], gamma=0.5, compile="off",
     )
@@ -125,7 +125,7 @@ def make_run(objective, mix=("none", {}), sampler="instance", weighting=("none",
     crop = crop_flip.make(8)
     return engine.Run(
         classifier(head=head, experts=experts), objective(), images, labels,
-        load("samplers", sampler)(labels.numpy(), COUNTS, BATCH), lambda images, keys: crop(images, keys).double(), schedule, 0, "test",
+        load("samplers", sampler)(labels.numpy(), COUNTS, BATCH), lambda images, keys: crop(images, keys).double(), settings, 0, "test",
         load("mixes", mix[0])(COUNTS, **mix[1]), load("weightings", weighting[0])(COUNTS, **weighting[1]),
         dev_images=images, dev_labels=labels,
     )

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lt.augments import crop_flip
 from lt.core import keys
-from lt.core.params import Schedule
+from lt.core.params import TrainingSettings
 from lt.input import augmented
 from lt.losses import ce
 from lt.mixes import none as no_mix
@@ -80,16 +80,16 @@ class Momentum(nn.Module):
         return {"mean": self.mean.item()}
 
 
-def schedule(**changes) -> Schedule:
+def schedule(**changes) -> TrainingSettings:
     plain = {
         "epochs": EPOCHS, "batch_size": BATCH, "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4,
         "schedule": "cosine", "warmup_epochs": 1, "warmup_from": 1.0, "milestones": [], "gamma": 0.1, "compile": "off",
     }
-    return Schedule(**plain | changes)
+    return TrainingSettings(**plain | changes)
 
 
 def make_run(state=None, experts=1, head="linear", objective=None, **changes) -> engine.Run:
-    settings = schedule(**{key: changes.pop(key) for key in [*changes] if key in Schedule.model_fields})
+    settings = schedule(**{key: changes.pop(key) for key in [*changes] if key in TrainingSettings.model_fields})
     random = torch.Generator().manual_seed(0)
     labels = torch.from_numpy(np.repeat(np.arange(3), COUNTS))
     images = torch.randint(0, 256, (len(labels), 3, 8, 8), generator=random, dtype=torch.uint8)
@@ -103,7 +103,7 @@ def make_run(state=None, experts=1, head="linear", objective=None, **changes) ->
         "sampler": instance.make(labels.numpy(), COUNTS, settings.batch_size),
         "augment": crop_flip.make(8), "mix": no_mix.make(COUNTS), "weighting": no_weighting.make(COUNTS),
     }
-    named = {"model": model, "images": images, "labels": labels, "schedule": settings, "seed": 0, "name": "test", "state": state}
+    named = {"model": model, "images": images, "labels": labels, "settings": settings, "seed": 0, "name": "test", "state": state}
     return engine.Run(**named | parts | changes)
 
 
@@ -117,7 +117,7 @@ def state(tmp_path, monkeypatch):
     """A state that is saved after every step."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setattr(checkpoint, "SAVE_EVERY_S", -1.0)
-    return checkpoint.State("test", {})
+    return checkpoint.Checkpoint("test", {})
 
 
 def after_steps(monkeypatch, count, action):

@@ -84,7 +84,7 @@ def test_compiled_training_computes_the_same_and_resumes_to_the_same_bytes(state
 def test_with_bf16_the_backbone_computes_in_it_and_the_head_does_not():
     run = make_run()
     run.model.eval()
-    forward = precision.Forward(run.model, run.schedule, run.images)
+    forward = precision.Forward(run.model, run.settings, run.images)
     forward.bf16 = True  # which a GPU alone is given
     batch = run.images[:8].float() / 255
     features, logits = forward(batch)

@@ -40,10 +40,10 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_state_is_read_as_it_was_saved_and_goes_when_cleared(folder):
-    state = checkpoint.State("base-0", {"lr": 0.1})
+    state = checkpoint.Checkpoint("base-0", {"lr": 0.1})
     assert state.read() is None
     assert state.save(CONTENT)
-    found = checkpoint.State("base-0", {"lr": 0.1}).read()
+    found = checkpoint.Checkpoint("base-0", {"lr": 0.1}).read()
     assert torch.equal(found["model"].pop("weight"), torch.arange(1000.0))
     assert found == {**CONTENT, "model": {}}
     state.clear()
@@ -70,7 +70,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_state_is_told_and_not_used(damage, folder, capsys):
-    state = checkpoint.State("base-0", {})
+    state = checkpoint.Checkpoint("base-0", {})
     state.save(CONTENT)
     state.path.write_bytes(damage(state.path.read_bytes()))
     assert state.read() is None
@@ -79,14 +79,14 @@ def test_a_damaged_state_is_told_and_not_used(damage, folder, capsys):
 
 @pytest.mark.parametrize("content", [[1], {"epoch": 3}, {**CONTENT, "epoch": "3"}], ids=["a list", "a key less", "another type"])
 def test_a_state_of_another_shape_is_told_and_not_used(content, folder, capsys):
-    state = checkpoint.State("base-0", {})
+    state = checkpoint.Checkpoint("base-0", {})
     state.save(content)
     assert state.read({"epoch": int, "model": dict}) is None
     assert f"{state.path} is of another shape (" in capsys.readouterr().out
 
 
 def test_a_whole_file_that_torch_did_not_write_is_told(folder, capsys):
-    state = checkpoint.State("base-0", {})
+    state = checkpoint.Checkpoint("base-0", {})
     state.save(CONTENT)
     state.path.write_bytes(hashlib.sha256(b"x").digest() + b"x")
     assert state.read() is None and "is of another shape (" in capsys.readouterr().out
@@ -96,14 +96,14 @@ def test_a_state_that_cannot_be_removed_is_told(folder, capsys, monkeypatch):
     def denied(path, missing_ok):
         raise PermissionError(13, "Permission denied")
 
-    state = checkpoint.State("base-0", {})
+    state = checkpoint.Checkpoint("base-0", {})
     monkeypatch.setattr(Path, "unlink", denied)
     state.clear()
     assert f"could not remove {state.path} (Permission denied)" in capsys.readouterr().out
 
 
 def test_a_full_disk_keeps_the_old_state_and_tells(folder, capsys, monkeypatch):
-    state = checkpoint.State("base-0", {})
+    state = checkpoint.Checkpoint("base-0", {})
     state.save(CONTENT)
 
     def full(number):
@@ -118,12 +118,12 @@ def test_a_full_disk_keeps_the_old_state_and_tells(folder, capsys, monkeypatch):
 
 def test_a_state_that_cannot_be_written_at_all_is_told(folder, capsys):
     folder.write_text("a file where the folder should be")
-    assert not checkpoint.State("base-0", {}).save(CONTENT)
+    assert not checkpoint.Checkpoint("base-0", {}).save(CONTENT)
     assert "could not save the training state" in capsys.readouterr().out
 
 
 def test_an_interrupt_while_saving_keeps_the_old_state(folder, monkeypatch):
-    state = checkpoint.State("base-0", {})
+    state = checkpoint.Checkpoint("base-0", {})
     state.save(CONTENT)
 
     def interrupted(number):
@@ -138,13 +138,13 @@ def test_an_interrupt_while_saving_keeps_the_old_state(folder, monkeypatch):
 
 def test_states_of_other_settings_are_bounded_and_those_of_other_trainings_stay(folder):
     for number, lr in enumerate((0.1, 0.2, 0.3, 0.4)):
-        state = checkpoint.State("base-1", {"lr": lr})
+        state = checkpoint.Checkpoint("base-1", {"lr": lr})
         state.save(CONTENT)
         os.utime(state.path, ns=(number, number))
-    other = checkpoint.State("base-10", {})
+    other = checkpoint.Checkpoint("base-10", {})
     other.save(CONTENT)
     (folder / f"{state.path.stem}.123.part").write_bytes(b"half")
-    checkpoint.State("base-1", {"lr": 0.4})
+    checkpoint.Checkpoint("base-1", {"lr": 0.4})
     kept = {folder / f"base-1-{checkpoint.fingerprint({'lr': lr})}.pt" for lr in (0.2, 0.3, 0.4)}
     assert {*folder.iterdir()} == {*kept, other.path}
 

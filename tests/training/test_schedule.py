@@ -7,19 +7,19 @@ from functools import partial
 import pytest
 
 from lt.core import params
-from lt.core.params import Schedule
+from lt.core.params import TrainingSettings
 from lt.published import recipes
 from lt.subsample import profile
 from lt.training.schedule import learning_rate
 from tests.conftest import ROOT
 
 
-def schedule(**changes) -> Schedule:
+def schedule(**changes) -> TrainingSettings:
     plain = {
         "epochs": 200, "batch_size": 128, "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4,
         "schedule": "constant", "warmup_epochs": 0, "warmup_from": 1.0, "milestones": [], "gamma": 0.1,
     }
-    return Schedule(**plain | changes)
+    return TrainingSettings(**plain | changes)
 
 
 PROTOCOLS = {
@@ -175,7 +175,7 @@ def test_a_recipe_has_the_learning_rates_of_its_release_in_every_epoch(name):
     for block, released in zip(("train", "distill"), RELEASED[pattern]):
         if released is None or block == "distill" and not content["teachers"]:
             continue
-        ours, epochs = Schedule(**content[block]), range(1, content[block]["epochs"] + 1)
+        ours, epochs = TrainingSettings(**content[block]), range(1, content[block]["epochs"] + 1)
         rates, expected = [learning_rate(ours, e - 1) for e in epochs], [released(e) for e in epochs]
         if (pattern, block) in DIFFERENT:
             told_epochs, told = DIFFERENT[pattern, block]
