@@ -18,22 +18,25 @@ from lt.network.classifier import Classifier
 
 
 def extract(
-    model: Classifier, part: TrainingPart, val: Split, test: Split, augment, settings: Features, seed: int, folder: Path
+    model: Classifier, part: TrainingPart, val: Split, test: Split, augment, settings: Features, seed: int, folder: Path,
+    known: dict[str, np.ndarray] = {},
 ) -> None:
     """Writes views.npy (K, N, D), clean.npy (N, D), test.npy (N_test, D) and test_logits.npy; with experts (.., E, D). Where
     there are images to validate on, subset.val_index of `val`, their features go to val.npy (N_val, D).
 
+    known: features of the model that are there already, under the names of their files
     View k of image i is augmented by draws keyed by (seed, k, i). Views are streamed to disk: memory does not grow with K.
     With `bn: recalibrate_<statistics>` the batch-norm statistics are taken anew first, as training a head with the backbone in
     train mode would do, and the backbone is written as backbone.safetensors. Other methods than those whose originals have these
     statistics are refused by lt.core.batch_statistics: all methods read the same features.
     """
     if settings.bn != "frozen":
+        known = {}
         recalibrate(model, part, augment, settings.bn.removeprefix("recalibrate_"), settings.batch_size, seed)
         artifacts.write_weights(folder / "backbone.safetensors", model.backbone)
     model.eval()
     size, dtype = settings.batch_size, np.dtype(settings.dtype)
-    clean = features_of(model, part.images, size, dtype)
+    clean = known["clean"].astype(dtype) if known else features_of(model, part.images, size, dtype)
     artifacts.write_array(folder / "clean.npy", clean)
     views = artifacts.new_array(folder / "views.npy", (settings.views, *clean.shape), dtype)
     fill_views(views, model, part.images, augment, size, seed)
@@ -42,7 +45,7 @@ def extract(
         val_images = images_of(val, part.subset.val_index, part.images.device)
         artifacts.write_array(folder / "val.npy", features_of(model, val_images, size, dtype))
     test_images = images_of(test, np.arange(len(test.labels)), part.images.device)
-    test_features = features_of(model, test_images, size, dtype)
+    test_features = known["test"].astype(dtype) if known else features_of(model, test_images, size, dtype)
     artifacts.write_array(folder / "test.npy", test_features)
     artifacts.write_array(folder / "test_logits.npy", apply_head(model.head, test_features, part.images.device))
 
