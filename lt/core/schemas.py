@@ -32,8 +32,8 @@ class Head(Plugin):
     num_experts: Count
 
 
-class Context(BaseModel):
-    """What a row was made of, see lt/core/context.py."""
+class Names(BaseModel):
+    """The plug-in on each axis of lt.core.params."""
 
     dataset: str
     model: str
@@ -43,6 +43,11 @@ class Context(BaseModel):
     weighting: str
     sampler: str
     augment: str
+
+
+class Context(Names):
+    """What a row was made of, see lt/core/context.py."""
+
     imbalance: str
     subset: str
     data: str
