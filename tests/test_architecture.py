@@ -188,7 +188,7 @@ class RecordedBlock(dict):
     "stage, command",
     [
         ("subsample", "subsample"), ("base@0", "base --seed 0"), ("features@0", "features --seed 0"),
-        ("retrain@balms-0", "retrain balms --seed 0"), ("distill@pc-0", "distill pc --seed 0"), ("evaluate@crt", "evaluate crt"),
+        ("retrain@balms-0", "retrain balms --seed 0"), ("distill@pc-0", "distill pc --seed 0"), ("evaluate@crt-0", "evaluate crt --seed 0"),
         ("report", "report"),
     ],
 )

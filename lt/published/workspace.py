@@ -12,17 +12,17 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import IO, Any, Iterable, Iterator
 
 import yaml
 
 from lt.core import artifacts
-from lt.core.row_names import row_names
+from lt.core.row_names import evaluation, row_names
 from lt.core.yaml_file import read_yaml
 from lt.published import lock, notes
 from lt.published.engine import EngineError, dvc, repro
-from lt.report.table import dvc_stage
 
 RUNS = Path("runs")
 CODE = ("lt", "stages")
@@ -33,7 +33,7 @@ TRAINING = ("subsample", "base", "features", "retrain", "distill")
 
 @dataclass(frozen=True)
 class Workspace:
-    """One recipe at one budget. content: of params.yaml; its seeds do not matter"""
+    """One recipe at one budget. content: of params.yaml, but for its seeds, which `write_params` sets"""
 
     name: str
     content: dict[str, Any]
@@ -46,9 +46,14 @@ class Workspace:
         """Rows of the table, in order."""
         return row_names(self.content["methods"], self.content["teachers"])
 
+    def seeds(self) -> list[int]:
+        """The seeds that were asked for last; [] where none were."""
+        path = self.folder / "params.yaml"
+        return read_yaml(path)["seeds"] if path.is_file() else []
+
     def stages(self, rows: Iterable[str]) -> list[str]:
-        """The stages, as DVC names them, that evaluate those of the rows that this recipe has."""
-        return [dvc_stage(row) for row in self.rows() if row in rows]
+        """The stages, as DVC names them, that evaluate those of the rows that this recipe has, over the seeds asked for last."""
+        return [evaluation(row, seed) for row in self.rows() if row in rows for seed in self.seeds()]
 
 
 @dataclass(frozen=True)
@@ -65,15 +70,16 @@ class Changes:
 
 @dataclass(frozen=True)
 class Collected:
-    """What a workspace holds: entries of dvc.lock, their notes, and what has changed under them, by stage."""
+    """What a workspace holds: entries of dvc.lock, their notes, and what has changed under them, by stage; seeds asked for last."""
 
     made: dict[str, dict[str, Any]]
     notes: dict[str, dict[str, Any]]
     changed: dict[str, Changes]
+    asked: list[int]
 
     def seeds(self, rows: Iterable[str]) -> list[int]:
-        """The seeds of that row which has most of them; [] where none is there."""
-        found = (lock.params(self.made[stage])["seeds"] for stage in map(dvc_stage, rows) if stage in self.made)
+        """Those of the seeds asked for last that are there of that row which has most of them."""
+        found = ([seed for seed in self.asked if evaluation(row, seed) in self.made] for row in rows)
         return max(found, key=len, default=[])
 
 
@@ -169,11 +175,11 @@ def collect(workspace: Workspace) -> Collected:
     made = lock.read(workspace.folder)
     found = {stage: notes.read(workspace.folder, entry) for stage, entry in made.items()}
     try:
-        return Collected(made, found, changed(workspace) if made else {})
+        return Collected(made, found, changed(workspace) if made else {}, workspace.seeds())
     except EngineError as error:
         if " is busy" not in str(error):
             raise
-        return Collected(made, found, {})  # DVC does not look at what a stage is at work on; what was made stands
+        return Collected(made, found, {}, workspace.seeds())  # DVC does not look at what a stage is at work on; what was made stands
 
 
 def bring_up(workspace: Workspace, rows: list[str]) -> dict[str, Changes]:
@@ -195,10 +201,9 @@ def bring_up(workspace: Workspace, rows: list[str]) -> dict[str, Changes]:
 def forget(workspace: Workspace, stages: Iterable[str]) -> None:
     """Removes the numbers of rows that rest on stages which are to run again: a kill must not leave them beside other models."""
     made, stages = lock.read(workspace.folder), set(stages)
-    for row in workspace.rows():
-        entry = made.get(dvc_stage(row))
-        if entry and stages & set(lock.rests_on(made, dvc_stage(row), lock.params(entry)["seeds"])):
-            details(workspace, row).unlink(missing_ok=True)
+    for row, seed in product(workspace.rows(), workspace.seeds()):
+        if evaluation(row, seed) in made and stages & set(lock.rests_on(made, evaluation(row, seed))):
+            shutil.rmtree(measured(workspace, row, seed), ignore_errors=True)
 
 
 def keep(workspace: Workspace, stages: list[str]) -> None:
@@ -214,13 +219,13 @@ def kept(workspace: Workspace, rows: list[str]) -> list[str]:
     """Trainings under these rows that were kept although other code has made them."""
     found, made = collect(workspace), lock.read(workspace.folder)
     last = [stage for stage in workspace.stages(rows) if stage in made]
-    under = {stage for name in last for stage in lock.rests_on(made, name, lock.params(made[name])["seeds"])}
+    under = {stage for name in last for stage in lock.rests_on(made, name)}
     return [stage for stage in made if stage in under and "kept" in found.notes[stage]]
 
 
-def details(workspace: Workspace, row: str) -> Path:
-    """Everything that was measured on a row."""
-    return workspace.folder / "results" / "details" / f"{row}.json"
+def measured(workspace: Workspace, row: str, seed: int) -> Path:
+    """The folder of everything that was measured on a row of one seed."""
+    return workspace.folder / artifacts.measured_dir(row, seed)
 
 
 def changed(workspace: Workspace, targets: Iterable[str] = ()) -> dict[str, Changes]:

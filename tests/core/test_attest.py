@@ -113,9 +113,9 @@ def test_without_a_graph_and_outside_of_a_stage_nothing_is_compared(stage, monke
         ("base --seed 7", "lt/losses/ce.py", "losses.ce"),
         ("retrain balms --seed 0", "lt/methods/balms.py", "methods.balms"),
         ("distill pc --seed 0", "artifacts/retrain/pc/0", "teachers.pc"),
-        ("evaluate base", "artifacts/base", "evaluate"),
-        ("evaluate crt", "artifacts/retrain/crt", "evaluate"),
-        ("evaluate xerm_pc", "artifacts/distill/pc", "evaluate"),
+        ("evaluate base --seed 1", "artifacts/base/1", "evaluate"),
+        ("evaluate crt --seed 1", "artifacts/retrain/crt/1", "evaluate"),
+        ("evaluate xerm_pc --seed 1", "artifacts/distill/pc/1", "evaluate"),
         ("subsample", "data/digits.json", "datasets.digits"),
     ],
 )

@@ -23,7 +23,7 @@ from lt.evaluate.comparison import compare
 from lt.evaluate.headline import HEADLINE
 from lt.page import accuracy, choice, confusion
 from lt.page.sources import read_sources
-from stages import classes, evaluate, page
+from stages import classes, evaluate, page, report
 
 ROWS = ["base", "balms", "lws", "dro_lt", "xerm_balms"]
 COUNTS = np.array([300, 40, 150, 6])
@@ -50,6 +50,7 @@ def workspace(tmp_path, monkeypatch):
     write_artifacts(settings)
     for row in ROWS:
         run(evaluate, monkeypatch, row)
+    run(report, monkeypatch)
     return Workspace(tmp_path, monkeypatch, test)
 
 
