@@ -10,13 +10,15 @@ import argparse
 import csv
 import sys
 
+import numpy as np
+
 from lt.core import artifacts, params
 from lt.core.command import run
 from lt.core.params import Settings
 from lt.core.schemas import Details
 from lt.evaluate.row import class_lines
 from lt.page.accuracy import FEW_TEST_IMAGES
-from lt.page.confusion import Judged, read_judged
+from lt.page.confusion import Judged, read_judged, wrong_pairs
 from lt.page.sources import read_sources
 from lt.report.words import aligned
 
@@ -48,12 +50,9 @@ def lines_of(settings: Settings, row: str) -> list[dict]:
 
 def most_taken_for(judged: Judged, classes: list[str]) -> dict[str, tuple[str, float]]:
     """Class -> the other class that most of its test images are taken for, and their share; without those that never are."""
-    found = {}
-    for true, shares in enumerate(judged.shares):
-        wrong = max((c for c in range(len(classes)) if c != true), key=lambda c: shares[c])
-        if shares[wrong] > 0:
-            found[classes[true]] = classes[wrong], float(shares[wrong])
-    return found
+    true, predicted, shares = wrong_pairs(judged.shares)
+    each, first = np.unique(true, return_index=True)  # each class's largest share comes first
+    return {classes[c]: (classes[predicted[i]], float(shares[i])) for c, i in zip(each.tolist(), first.tolist())}
 
 
 def told(line: dict) -> list[str]:

@@ -2,8 +2,9 @@
 
 import posixpath
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from lt.data import compact_index
 from lt.data.split import Split
 
 SHOWN = 10
+LINES_AT_ONCE = 2**16  # held as Python objects, three times as large as an array of strings
 FORM = "a relative path, a blank and a label, such as `train/cat/1.jpg 3`"
 
 
@@ -53,24 +55,35 @@ def read_list(file: Path) -> ImageList:
     """
     if not file.is_file():
         raise ValueError(f"{file} is missing; expected a text file with a line per image: {FORM}")
-    paths, labels, wrong = [], [], []
+    wrong: list[str] = []
     with open(file, encoding="utf-8-sig") as lines:
         try:
-            for number, line in enumerate(lines, 1):
-                fields = line.rsplit(None, 1)
-                if len(fields) == 2 and fields[1].isdecimal() and len(fields[1]) < 10:
-                    path = fields[0]
-                    paths.append(posixpath.normpath(path) if "./" in path or "//" in path else path)
-                    labels.append(int(fields[1]))
-                elif fields:
-                    wrong.append(f"line {number}: {line.strip()[:80]!r}")
+            most, images = sum(1 for _ in lines), 0
+            lines.seek(0)
+            paths, labels = np.empty(most, dtype=np.dtypes.StringDType()), np.empty(most, dtype=np.int64)
+            entries = _entries(lines, wrong)
+            while piece := list(islice(entries, LINES_AT_ONCE)):
+                rows = slice(images, images + len(piece))
+                paths[rows], labels[rows] = zip(*piece)
+                images = rows.stop
         except UnicodeDecodeError as error:
             raise ValueError(f"{file} is not UTF-8 text ({error}); expected a line per image: {FORM}") from None
     if wrong:
         raise ValueError(listing(f"lines of {file} are not {FORM}", wrong, SHOWN))
-    if not paths:
+    if not images:
         raise ValueError(f"{file} is empty; expected a line per image: {FORM}")
-    return ImageList(np.array(paths, dtype=np.dtypes.StringDType()), np.array(labels, dtype=np.int64))
+    return ImageList(paths[:images], labels[:images])
+
+
+def _entries(lines: Iterable[str], wrong: list[str]) -> Iterator[tuple[str, int]]:
+    """Path and label of each line; lines of another form are added to `wrong`."""
+    for number, line in enumerate(lines, 1):
+        fields = line.rsplit(None, 1)
+        if len(fields) == 2 and fields[1].isdecimal() and len(fields[1]) < 10:
+            path = fields[0]
+            yield posixpath.normpath(path) if "./" in path or "//" in path else path, int(fields[1])
+        elif fields:
+            wrong.append(f"line {number}: {line.strip()[:80]!r}")
 
 
 @dataclass(frozen=True)

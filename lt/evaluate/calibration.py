@@ -1,18 +1,19 @@
 """Calibration of test logits: ECE, MCE, NLL, Brier score, and temperature scaling by cross-fitting. numpy and scipy only."""
 
 from dataclasses import dataclass
+from typing import Callable
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from lt.evaluate.metrics import blocks
+from lt.evaluate.metrics import blocks, places
 
 TEMPERATURES = (0.01, 100.0)  # range that is searched
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What calibration needs of every test image: probabilities are softmax(logits / temperature).
+    """What calibration needs of each of some images: probabilities are softmax(logits / temperature).
 
     confidence (N,): largest probability    correct (N,) bool: the most probable class is the label
     nll (N,): -log p_label, in nats    brier (N,): sum_c (p_c - [c = label])^2, in [0, 2]
@@ -67,16 +68,27 @@ def score(logits: np.ndarray, labels: np.ndarray, bins: int = 15, temperature: n
     return Scored(confidence, correct, nll, brier, class_gap.reshape(num_classes, bins))
 
 
-def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> dict[str, np.ndarray]:
-    """Histogram behind a reliability diagram: arrays (bins,) count, confidence and accuracy, the means NaN in an empty bin."""
-    index = bin_of(confidence, bins)
-    count = np.bincount(index, minlength=bins)
+def _sums(confidence: np.ndarray, correct: np.ndarray, into: np.ndarray) -> None:
+    """Adds images to the sums (3, bins) behind a histogram: images, confidence, right ones."""
+    index = bin_of(confidence, into.shape[1])
+    for row, values in zip(into, (1, confidence, correct)):
+        np.add.at(row, index, values)
+
+
+def _means(sums: np.ndarray) -> dict[str, np.ndarray]:
+    count = sums[0].astype(np.int64)
     below = np.where(count > 0, count, np.nan)
-    return {
-        "count": count,
-        "confidence": np.bincount(index, weights=confidence, minlength=bins) / below,
-        "accuracy": np.bincount(index, weights=correct.astype(np.float64), minlength=bins) / below,
-    }
+    return {"count": count, "confidence": sums[1] / below, "accuracy": sums[2] / below}
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> dict[str, np.ndarray]:
+    """Histogram behind a reliability diagram: arrays (bins,) count, confidence and accuracy, the means NaN in an empty bin.
+
+    confidence (N,) in (0, 1]    correct (N,) bool
+    """
+    sums = np.zeros((3, bins))
+    _sums(confidence, correct, sums)
+    return _means(sums)
 
 
 def pooled(histograms: list[dict[str, list]]) -> dict[str, np.ndarray]:
@@ -90,53 +102,67 @@ def pooled(histograms: list[dict[str, list]]) -> dict[str, np.ndarray]:
     return found
 
 
-def ece(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float | None:
+def ece(histogram: dict[str, np.ndarray]) -> float | None:
     """Expected calibration error, sum_k n_k |acc_k - conf_k| / N over equal-width bins, in [0, 1]; None without an image.
 
-    confidence (N,) in (0, 1]    correct (N,) bool    (source: Naeini et al. 2015; Guo et al. 2017, eq. 3)
+    histogram: of `reliability`    (source: Naeini et al. 2015; Guo et al. 2017, eq. 3)
     """
-    if not len(confidence):
-        return None
-    histogram = reliability(confidence, correct, bins)
+    images = histogram["count"].sum()
     gaps = np.abs(histogram["accuracy"] - histogram["confidence"])
-    return float(np.nansum(histogram["count"] * gaps) / len(confidence))
+    return float(np.nansum(histogram["count"] * gaps) / images) if images else None
 
 
-def mce(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float | None:
+def mce(histogram: dict[str, np.ndarray]) -> float | None:
     """Maximum calibration error, max_k |acc_k - conf_k| over the bins that hold an image; None without an image.
 
     A bin with one image counts as much as any other (source: Guo et al. 2017, eq. 5).
     """
-    if not len(confidence):
-        return None
-    histogram = reliability(confidence, correct, bins)
-    return float(np.nanmax(np.abs(histogram["accuracy"] - histogram["confidence"])))
+    gaps = np.abs(histogram["accuracy"] - histogram["confidence"])
+    return float(np.nanmax(gaps)) if histogram["count"].any() else None
 
 
-def classwise_ece(scored: Scored) -> float:
+def classwise_ece(class_gap: np.ndarray, images: int) -> float:
     """Mean over classes of the calibration error of p_c as a forecast of [label = c], over all images; in [0, 1].
 
     (1 / C) sum_c sum_k |sum_{i in bin k} ([label_i = c] - p_ic)| / N    (source: Kull et al. 2019; Nixon et al. 2019, SCE)
+
+    class_gap (C, bins): of Scored
     """
-    return float(np.abs(scored.class_gap).sum() / (len(scored.nll) * len(scored.class_gap)))
+    return float(np.abs(class_gap).sum() / (images * len(class_gap)))
 
 
-def calibration(scored: Scored, labels: np.ndarray, masks: dict[str, np.ndarray], bins: int = 15) -> dict[str, float | None]:
-    """Calibration metrics: nll, brier, ece, mce, classwise_ece, and <group>_ece over the images whose true class is in the group.
+def calibration(
+    logits: np.ndarray, labels: np.ndarray, masks: dict[str, np.ndarray], bins: int = 15,
+    temperature: Callable[[slice], np.ndarray | float] = lambda rows: 1.0,
+) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
+    """Calibration metrics, and the histogram of `reliability`, in one pass over the logits; what is kept does not grow with N.
 
-    masks: name -> (C,) bool    <group>_ece is None where no image belongs to the group
+    The metrics: nll, brier, ece, mce, classwise_ece, and <group>_ece over the images whose true class is in the group.
+
+    logits (N, C) or (N, E, C)    labels (N,)    masks: name -> (C,) bool    temperature: of these rows, one or (b,)
+    <group>_ece is None where no image belongs to the group
     """
+    nll = brier = 0.0
+    class_gap = np.zeros((logits.shape[-1], bins))
+    everything, *of_groups = (np.zeros((3, bins)) for _ in range(1 + len(masks)))
+    for rows, scores in blocks(logits):
+        target = labels[rows]
+        scored = score(scores, target, bins, temperature(rows))
+        nll, brier = nll + float(scored.nll.sum()), brier + float(scored.brier.sum())
+        class_gap += scored.class_gap
+        _sums(scored.confidence, scored.correct, everything)
+        for mask, sums in zip(masks.values(), of_groups):
+            inside = mask[target]
+            _sums(scored.confidence[inside], scored.correct[inside], sums)
+    histogram, images = _means(everything), len(labels)
     metrics = {
-        "nll": float(scored.nll.mean()),
-        "brier": float(scored.brier.mean()),
-        "ece": ece(scored.confidence, scored.correct, bins),
-        "mce": mce(scored.confidence, scored.correct, bins),
-        "classwise_ece": classwise_ece(scored),
+        "nll": nll / images,
+        "brier": brier / images,
+        "ece": ece(histogram),
+        "mce": mce(histogram),
+        "classwise_ece": classwise_ece(class_gap, images),
     }
-    for name, mask in masks.items():
-        inside = mask[labels]
-        metrics[f"{name}_ece"] = ece(scored.confidence[inside], scored.correct[inside], bins)
-    return metrics
+    return metrics | {f"{name}_ece": ece(_means(sums)) for name, sums in zip(masks, of_groups)}, histogram
 
 
 def halves(labels: np.ndarray) -> np.ndarray:
@@ -144,44 +170,43 @@ def halves(labels: np.ndarray) -> np.ndarray:
 
     Odd classes begin with half 1, so that classes with an odd number of images do not all favour the same half.
     """
-    order = np.argsort(labels, kind="stable")
-    counts = np.bincount(labels)
-    starts = np.cumsum(counts) - counts
-    turn = np.empty(len(labels), dtype=np.int64)
-    turn[order] = np.arange(len(labels)) - starts[labels[order]]
-    return (turn + labels) % 2
+    return (places(labels) + labels) % 2
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(
+    logits: np.ndarray, labels: np.ndarray, index: np.ndarray | None = None, shift: np.ndarray | None = None
+) -> float:
     """The temperature in [0.01, 100] that minimises the mean NLL of softmax(logits / T) (source: Guo et al. 2017, section 4.2).
 
     The NLL is convex in 1 / T, so it has one minimum along log T. Where every image is right the NLL falls towards T = 0, and
     the lower end of the range comes out; where the labels contradict the logits, the upper end.
+
+    logits (N, C) or (N, E, C)    labels (N,)    index (M,): the images to fit on; all, if None    shift (C,): added to the logits
     """
+    images = len(labels) if index is None else len(index)
 
     def mean_nll(log_temperature: float) -> float:
         total = 0.0
-        for rows, scores in blocks(logits):
+        for rows, scores in blocks(logits, index, shift):
             scores = scores / np.exp(log_temperature)
             scores -= scores.max(axis=1, keepdims=True)
             of_label = scores[np.arange(len(scores)), labels[rows]]
             total -= (of_label - np.log(np.exp(scores, out=scores).sum(axis=1))).sum()
-        return total / len(labels)
+        return total / images
 
     found = minimize_scalar(mean_nll, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-5})
     return float(np.exp(found.x))
 
 
 def cross_fit(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """Temperature of every test image, fitted on the half of the test set that the image is not in.
+    """Temperatures of the test images, each fitted on the half of the test set that the image is not in.
 
     The test set is cut in two halves by class; each half is judged with the temperature of the other, so that no temperature
     is judged on the images it was fitted on, and no image is lost.
 
-    logits (N, C) or (N, E, C)    labels (N,)    returns (N,) float64, and the temperatures that half 0 and half 1 are judged with
+    logits (N, C) or (N, E, C)    labels (N,)    returns the half of each image (N,), and the temperatures of half 0 and half 1
     """
     half = halves(labels)
     if len(np.unique(half)) < 2:
         raise ValueError(f"temperature scaling needs two halves of the test set, each with an image: got {len(labels)} image(s)")
-    used = tuple(fit_temperature(logits[half != own], labels[half != own]) for own in (0, 1))
-    return np.asarray(used)[half], used
+    return half, tuple(fit_temperature(logits, labels, np.flatnonzero(half != own)) for own in (0, 1))

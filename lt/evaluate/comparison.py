@@ -93,15 +93,24 @@ def over_images(
 
     first, second: per seed, what unpack_correct gives    weights (C,)
     """
-    difference = variance = 0.0
-    for label in np.flatnonzero(weights):
-        right = [np.mean([seed[label] for seed in row], axis=0) for row in (first, second)]
-        difference += weights[label] * (right[1].mean() - right[0].mean())
-        if paired:
-            spread = np.var(right[1] - right[0]) / len(right[0])
-        else:
-            spread = sum(np.var(one) / len(one) for one in right)
-        variance += weights[label] ** 2 * spread
+    counts = np.array([len(of_class) for of_class in first[0]])
+    tested = counts > 0
+    starts, weights, counts = (np.cumsum(counts) - counts)[tested], weights[tested], counts[tested]
+    # In how many seeds each image is right, in small whole numbers: their sums are exact, and take little memory.
+    votes = [sum(np.concatenate(seed).astype(np.int16) for seed in row) for row in (first, second)]
+    seeds = np.array([len(row) for row in (first, second)])
+
+    def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each class."""
+        mean, square = (np.add.reduceat(power, starts, dtype=np.int64) / counts for power in (values, values.astype(np.int32) ** 2))
+        return mean, square - mean**2
+
+    if paired:
+        mean, spread = (moment / seeds[0] ** power for power, moment in enumerate(moments(votes[1] - votes[0]), 1))
+    else:
+        (mean_0, var_0), (mean_1, var_1) = (moments(one) for one in votes)
+        mean, spread = mean_1 / seeds[1] - mean_0 / seeds[0], var_0 / seeds[0] ** 2 + var_1 / seeds[1] ** 2
+    difference, variance = weights @ mean, (weights**2) @ (spread / counts)
     margin = float(ndtri(0.5 + LEVEL / 2) * np.sqrt(variance))
     return Interval(float(difference), float(difference - margin), float(difference + margin))
 

@@ -8,11 +8,12 @@ import numpy as np
 from lt.core.counts import prior as prior_of
 from lt.core.files import read_regular
 from lt.evaluate.calibration import TEMPERATURES, fit_temperature
-from lt.evaluate.metrics import per_class, predict
+from lt.evaluate.metrics import blocks, per_class, places, predict
 
 RATIOS = (50, 25, 10, 5, 2)
 # Of a weight in a file of a prior; sums of as many as there may be are numbers as well.
 LARGEST = 1e100
+KINDS = ("prior_unknown", "prior_known")
 
 
 def rank(train_counts: np.ndarray) -> np.ndarray:
@@ -56,7 +57,7 @@ def fit_temperature_at(logits: np.ndarray, labels: np.ndarray, logit_prior: np.n
     returns None where the images do not determine it: all are right, or the more evenly the better
     """
     shift = prior_shift(logit_prior, at).astype(np.float32)
-    temperature = fit_temperature(logits + shift, labels)
+    temperature = fit_temperature(logits, labels, shift=shift)
     is_determined = 1.01 * TEMPERATURES[0] < temperature < TEMPERATURES[1] / 1.01
     return temperature if is_determined and not (predict(logits, shift) == labels).all() else None
 
@@ -68,12 +69,12 @@ def nested_subset(labels: np.ndarray, share: np.ndarray) -> np.ndarray:
 
     labels (N,)    share (C,) in [0, 1]    (source: Hong et al. 2021, LADE; M = 100 for CIFAR-100, 50 for ImageNet-LT)
     """
-    counts = np.bincount(labels, minlength=len(share))
-    keep = (counts[counts > 0].min() * share).astype(np.int64)
-    order = np.argsort(labels, kind="stable")
-    place = np.empty(len(labels), dtype=np.int64)
-    place[order] = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[order]]
-    return place < keep[labels]
+    return places(labels) < _kept(np.bincount(labels, minlength=len(share)), share)[labels]
+
+
+def _kept(test_counts: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Images of each class in the nested subset: (C,), (C,) -> (C,) int64."""
+    return (test_counts[test_counts > 0].min() * share).astype(np.int64)
 
 
 def weighted_accuracy(recall: np.ndarray, test_counts: np.ndarray, prior: np.ndarray) -> tuple[float, float]:
@@ -129,16 +130,32 @@ def curve(logits: np.ndarray, labels: np.ndarray, train_counts: np.ndarray, logi
     Each entry: name, images (size of the subset), and prior_unknown and prior_known with accuracy, se and subset_accuracy, which
     is None where the subset has no image: too few are tested of the classes that would be in it.
     Prior known on the uniform distribution is the post-compensated softmax of logits that embody the training prior.
+    One pass over the logits, of which nothing is kept but what is right, by class.
     """
+    num_classes, place = len(train_counts), places(labels)
+    counts = np.bincount(labels, minlength=num_classes)
+    targets = protocol(train_counts)
+    shifts = {name: prior_shift(logit_prior, share) for name, share in targets.items()}
+    kept = {name: _kept(counts, share) for name, share in targets.items()}
+    hits = {(name, kind): np.zeros(num_classes, dtype=np.int64) for name in targets for kind in KINDS}
+    in_subset = dict.fromkeys(hits, 0)
+    for rows, scores in blocks(logits):
+        target = labels[rows]
+        unknown = scores.argmax(axis=1) == target
+        for name, shift in shifts.items():
+            inside = place[rows] < kept[name][target]
+            for kind, right in zip(KINDS, (unknown, (scores + shift).argmax(axis=1) == target)):
+                hits[name, kind] += np.bincount(target[right], minlength=num_classes)
+                in_subset[name, kind] += int((right & inside).sum())
     points = []
-    unknown = predict(logits)
-    for name, share in protocol(train_counts).items():
-        inside = nested_subset(labels, share)
-        point = {"name": name, "images": int(inside.sum())}
-        known = predict(logits, prior_shift(logit_prior, share))
-        for kind, predicted in (("prior_unknown", unknown), ("prior_known", known)):
-            on_subset = float(np.mean(predicted[inside] == labels[inside])) if inside.any() else None
-            point[kind] = {**_judged(predicted, labels, share), "subset_accuracy": on_subset}
+    for name, share in targets.items():
+        images = int(np.minimum(kept[name], counts).sum())
+        point = {"name": name, "images": images}
+        for kind in KINDS:
+            recall = np.where(counts > 0, hits[name, kind] / np.maximum(counts, 1), np.nan)
+            accuracy, error = weighted_accuracy(recall, counts, share)
+            on_subset = in_subset[name, kind] / images if images else None
+            point[kind] = {"accuracy": accuracy, "se": error, "subset_accuracy": on_subset}
         points.append(point)
     return points
 

@@ -23,21 +23,37 @@ def check_logits(logits: np.ndarray, labels: np.ndarray, num_classes: int, where
         )
     if not (0 <= labels.min() and labels.max() < num_classes):
         raise ValueError(f"labels: got values {labels.min()} to {labels.max()}, expected 0 to {num_classes - 1}")
-    finite = np.isfinite(logits).all(axis=tuple(range(1, logits.ndim)))
-    if not finite.all():
+    with np.errstate(invalid="ignore"):  # of experts that are infinite both ways
+        broken = [rows.start + np.flatnonzero(~np.isfinite(scores).all(axis=1)) for rows, scores in blocks(logits)]
+    if number := sum(map(len, broken)):
         raise ValueError(
-            f"{where}: {int((~finite).sum())} of {len(finite)} rows hold NaN or infinity, the first of them row "
-            f"{int(np.argmin(finite))}: the training diverged; lower its lr or lengthen its warm-up, then run it again"
+            f"{where}: {number} of {len(logits)} rows hold NaN or infinity, the first of them row "
+            f"{np.concatenate(broken)[0]}: the training diverged; lower its lr or lengthen its warm-up, then run it again"
         )
 
 
-def blocks(logits: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields (rows, scores (b, C) float64), b at most 4096: logits (N, C), or the mean over the experts of (N, E, C)."""
+def blocks(
+    logits: np.ndarray, index: np.ndarray | None = None, shift: np.ndarray | None = None
+) -> Iterator[tuple[slice | np.ndarray, np.ndarray]]:
+    """Yields (rows, scores (b, C) float64), b at most 4096: logits (N, C), or the mean over the experts of (N, E, C).
+
+    index (M,): the rows to take, in this order; all, if None    shift (C,): added to the logits, in their own precision or its own
+    """
     size = min(BLOCK, max(1, BLOCK_NUMBERS // max(logits.shape[-1], 1)))
-    for start in range(0, len(logits), size):
-        rows = slice(start, start + size)
-        scores = np.asarray(logits[rows], dtype=np.float64)
+    for start in range(0, len(logits) if index is None else len(index), size):
+        rows = slice(start, start + size) if index is None else index[start : start + size]
+        part = logits[rows] if shift is None else logits[rows] + shift
+        scores = np.asarray(part, dtype=np.float64)
         yield rows, scores if scores.ndim == 2 else scores.mean(axis=1)
+
+
+def places(labels: np.ndarray) -> np.ndarray:
+    """How many images of its class come before each image in file order: (N,) -> (N,) int64."""
+    order = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    found = np.empty(len(labels), dtype=np.int64)
+    found[order] = np.arange(len(labels)) - (np.cumsum(counts) - counts).repeat(counts)
+    return found
 
 
 def predict(logits: np.ndarray, shift: np.ndarray | None = None) -> np.ndarray:

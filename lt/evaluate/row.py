@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lt.core.counts import thirds
-from lt.evaluate.calibration import Scored, calibration, cross_fit, reliability, score
+from lt.evaluate.calibration import calibration, cross_fit
 from lt.evaluate.comparison import pack_correct, wilson
 from lt.evaluate.label_shift import curve, fit_temperature_at, frequencies, rank, shifted
 from lt.evaluate.metrics import accuracies, check_logits, per_class, predict
@@ -32,23 +32,24 @@ def evaluate(
 
     logits (N, C) or (N, E, C)    labels (N,) int64    train_counts (C,)    logit_prior (C,)    bins of the calibration errors
     Raises ValueError where shapes differ or logits are not finite; `where` names them in the message.
+    The logits may be a memory-mapped file of any size: they are read in blocks of rows, some fifty times.
     """
     num_classes = len(train_counts)
     check_logits(logits, labels, num_classes, where)
     predicted = predict(logits)
-    temperature, used = cross_fit(logits, labels)
-    before, after = score(logits, labels, bins), score(logits, labels, bins, temperature)
+    half, used = cross_fit(logits, labels)
     masks = thirds(train_counts)
-    scaled = {f"{name}_t": value for name, value in calibration(after, labels, masks, bins).items()}
-    classes = per_class(labels, predicted, num_classes)
-    points, calibrated = curve(logits, labels, train_counts, logit_prior), calibration(before, labels, masks, bins) | scaled
+    calibrated, before = calibration(logits, labels, masks, bins)
+    scaled, after = calibration(logits, labels, masks, bins, lambda rows: np.asarray(used)[half[rows]])
+    classes, points = per_class(labels, predicted, num_classes), curve(logits, labels, train_counts, logit_prior)
+    calibrated |= {f"{name}_t": value for name, value in scaled.items()}
     return {
         "metrics": accuracies(labels, predicted, train_counts) | calibrated | shifted(points),
         "temperature": list(used),
         "temperature_at_test_prior": fit_temperature_at(logits, labels, logit_prior, frequencies(labels, num_classes)),
         "per_class": {name: _listed(classes[name]) for name in ("recall", "precision", "f1", "predicted")},
         "test_prior": points,
-        "reliability": {"before": _histogram(before, bins), "after": _histogram(after, bins)},
+        "reliability": {"before": _histogram(before), "after": _histogram(after)},
         "correct": pack_correct(predicted == labels, labels),
     }
 
@@ -114,8 +115,8 @@ def rounded(content: Any) -> Any:
     return float(f"{content:.6g}") if isinstance(content, float) else content
 
 
-def _histogram(scored: Scored, bins: int) -> dict[str, list]:
-    return {name: _listed(values) for name, values in reliability(scored.confidence, scored.correct, bins).items()}
+def _histogram(found: dict[str, np.ndarray]) -> dict[str, list]:
+    return {name: _listed(values) for name, values in found.items()}
 
 
 def _listed(values: np.ndarray) -> list:

@@ -5,7 +5,7 @@ import numpy as np
 from lt.evaluate.comparison import wilson
 from lt.evaluate.row import class_scores
 from lt.page.parts import figure, grid, row_keys
-from lt.page.plot import Axis, Chart, Mark, dot_list, levels, linear, logarithmic, middle
+from lt.page.plot import MOST_MARKS, Axis, Chart, Mark, dot_list, levels, linear, logarithmic, middle
 from lt.page.sources import Sources
 
 NAMES = {
@@ -53,7 +53,9 @@ def recall_by_class(sources: Sources) -> str:
         overview.dots(sources.css[row], at, curve)
     single = len(parts) == len(counts)
     few = [count for count in sources.facts["test_counts"] if count < FEW_TEST_IMAGES]
-    rough = f" {len(few)} classes have fewer than {FEW_TEST_IMAGES} test images: each dot's title has its interval." if few else ""
+    is_titled = len(counts) <= MOST_MARKS
+    told = "each dot's title has its interval" if is_titled else "python -m stages.classes ROW prints their intervals"
+    rough = f" {len(few)} classes have fewer than {FEW_TEST_IMAGES} test images: {told}." if few else ""
     note = "Each point is a class. " if single else "Each point is the mean over classes of equal or similar count. "
     panels = [_class_panel(sources, row, recalls[row], at, curves) for row in recalls]
     return (

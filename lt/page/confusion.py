@@ -8,6 +8,7 @@ from itertools import zip_longest
 
 import numpy as np
 from PIL import Image
+from scipy.sparse import coo_array, csr_array
 
 from lt.core import artifacts
 from lt.data.dataset import open_dataset
@@ -27,11 +28,12 @@ CLASSES = 10  # of the matrices
 class Judged:
     """What a row says of the test images.
 
-    predicted (seeds, N)    shares (C, C): of the test images of a class (row), those predicted as each class, mean over seeds
+    predicted (N,): by its first seed    shares (C, C), those that are not 0: of the test images of a class (row), those
+    predicted as each class, mean over seeds
     """
 
     predicted: np.ndarray
-    shares: np.ndarray
+    shares: csr_array
 
 
 def section(sources: Sources) -> str:
@@ -64,24 +66,31 @@ def read_judged(sources: Sources, row: str) -> Judged | None:
     paths = [paths[0] for paths in sources.row_files(row, "test_logits.npy").values()]
     if labels is None or not paths:
         return None
-    predicted = []
+    first, cells = None, csr_array((len(classes), len(classes)), dtype=np.int64)
     for path in paths:
         logits = artifacts.read_array(path, dtype="float", mmap=True)
         check_logits(logits, labels, len(classes), str(path))
-        predicted.append(predict(logits))
-    cells = np.zeros((len(classes), len(classes)))
-    for one in predicted:
-        np.add.at(cells, (labels, one), 1 / len(predicted))
-    tested = np.maximum(np.bincount(labels, minlength=len(classes)), 1)
-    return Judged(np.stack(predicted), cells / tested[:, None])
+        predicted = predict(logits)
+        first = predicted if first is None else first
+        cells += coo_array((np.ones(len(labels), dtype=np.int64), (labels, predicted)), cells.shape).tocsr()
+    tested = np.bincount(labels, minlength=len(classes))
+    shares = csr_array((cells.data / (len(paths) * tested).repeat(np.diff(cells.indptr)), cells.indices, cells.indptr), cells.shape)
+    shares.sort_indices()
+    return Judged(first, shares)
 
 
-def worst_pairs(shares: np.ndarray) -> list[tuple[int, int]]:
-    """(true, predicted) with true != predicted, the largest share first, without those that never occur; ties by class number."""
-    wrong = shares * (1 - np.eye(len(shares)))
-    order = np.argsort(-wrong, axis=None, kind="stable")[: 2 * PAIRS + len(shares)]
-    found = [divmod(int(cell), len(shares)) for cell in order]
-    return [(true, predicted) for true, predicted in found if wrong[true, predicted] > 0]
+def wrong_pairs(shares: csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Arrays true, predicted and share of what is taken for something else, the largest share first; ties by class number."""
+    cells = shares.tocoo()
+    wrong = cells.row != cells.col
+    order = np.argsort(-cells.data[wrong], kind="stable")
+    return cells.row[wrong][order], cells.col[wrong][order], cells.data[wrong][order]
+
+
+def worst_pairs(shares: csr_array) -> list[tuple[int, int]]:
+    """(true, predicted) of the largest wrong shares, as many as two rows show."""
+    true, predicted, _ = wrong_pairs(shares)
+    return list(zip(true[: 2 * PAIRS].tolist(), predicted[: 2 * PAIRS].tolist()))
 
 
 def _open_test(sources: Sources) -> tuple[Split | None, str]:
@@ -106,7 +115,7 @@ def _card(
     title = f"{classes[true]} taken for {classes[predicted]}"
     images = ""
     if test is not None:
-        chosen = np.flatnonzero((test.labels == true) & (judged[row].predicted[0] == predicted))[:EXAMPLES]
+        chosen = np.flatnonzero((test.labels == true) & (judged[row].predicted == predicted))[:EXAMPLES]
         alt = escape(f"a test image of {title}")
         images = "".join(f'<img alt="{alt}" src="{data_uri(image)}">' for image in test.read(chosen))
     chart = dot_list(bars, Axis(0, most, "", ()), f"{title}, by row", bars_from=0.0)

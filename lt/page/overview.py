@@ -2,11 +2,13 @@
 
 from html import escape
 
+import numpy as np
+
 from lt.core.counts import thirds
 from lt.evaluate.comparison import Comparison, compare
 from lt.evaluate.headline import HEADLINE, NO_FRACTION
 from lt.page.parts import figure, grid
-from lt.page.plot import Mark, dot_list, linear
+from lt.page.plot import MOST_MARKS, Mark, dot_list, linear
 from lt.page.sources import Sources
 from lt.published.recipes import Numbers, Recipe, followed
 from lt.report.words import number
@@ -34,19 +36,25 @@ def summary(sources: Sources) -> str:
 
 
 def silhouette(sources: Sources) -> str:
-    """Training images per class, from the largest to the smallest, as bars in the colours of the three thirds."""
+    """Training images per class, from the largest to the smallest, as bars in the colours of the three thirds.
+
+    Of more than MOST_MARKS classes neighbours share a bar, as high as the largest of them.
+    """
     counts, classes = sources.facts["train_counts"], sources.facts["classes"]
     masks = thirds(counts)
     group_of = {int(c): name for name, mask in masks.items() for c in mask.nonzero()[0]}
     order = sorted(range(len(counts)), key=lambda c: -counts[c])
     bars = []
-    for i, c in enumerate(order):
+    parts = np.array_split(order, min(len(order), MOST_MARKS))
+    for i, part in enumerate(parts):
+        c, last = int(part[0]), int(part[-1])
         height = 100 * counts[c] / counts[order[0]]
         box = f'x="{i}.08" width=".84" y="{100 - height:.2f}" height="{height:.2f}"'
-        bars.append(f'<rect class="{group_of[c]}" {box}><title>{escape(classes[c])}: {counts[c]:,}</title></rect>')
+        more = f" to {escape(classes[last])}: {counts[last]:,}" if len(part) > 1 else ""
+        bars.append(f'<rect class="{group_of[c]}" {box}><title>{escape(classes[c])}: {counts[c]:,}{more}</title></rect>')
     legend = "".join(f'<span class="{name}"><i></i>{name}: {int(mask.sum())} classes</span>' for name, mask in masks.items())
     return (
-        f'<figure class="silhouette"><svg viewBox="0 0 {len(order)} 100" preserveAspectRatio="none" role="img" '
+        f'<figure class="silhouette"><svg viewBox="0 0 {len(parts)} 100" preserveAspectRatio="none" role="img" '
         f'aria-label="training images per class">{"".join(bars)}</svg><figcaption class="keys">{legend}</figcaption></figure>'
     )
 

@@ -7,6 +7,7 @@ from typing import Iterable, Sequence
 import numpy as np
 
 SIDE = 1000  # units of a drawing's width and height; the style sheet sets the size on the page
+MOST_MARKS = 1000  # that stand for themselves, with a text each: a page of 20,000 classes would otherwise take 4 MB for each row
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,14 @@ class Chart:
     def dots(
         self, css: str, xs: Sequence[float], ys: Sequence[float | None], titles: Sequence[str] = (), sizes: Sequence[float] = ()
     ) -> None:
-        """A dot at each point, with a text that shows on hovering; without texts and sizes (in pixels) they are one path."""
+        """A dot at each point, with a text that shows on hovering, where there are at most MOST_MARKS.
+
+        Without texts and sizes (in pixels) they are one path, in which a place stands once.
+        """
         points = [(i, self._at(x, y)) for i, (x, y) in enumerate(zip(xs, ys)) if y is not None and np.isfinite(y)]
-        if not titles and not len(sizes):
-            self.marks.append(f'<path class="dot {css}" d="{"".join(f"M{at}h0" for _, at in points)}"/>')
+        if len(points) > MOST_MARKS or not (titles or len(sizes)):
+            places = dict.fromkeys(at for _, at in points)
+            self.marks.append(f'<path class="dot {css}" d="{"".join(f"M{at}h0" for at in places)}"/>')
             return
         for i, at in points:
             width = f' style="stroke-width:{sizes[i]:.1f}px"' if len(sizes) else ""

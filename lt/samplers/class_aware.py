@@ -8,6 +8,7 @@ import torch
 from lt.core.counts import prior
 from lt.core.options import Count
 
+AT_ONCE = 2**20  # draws, or turns: what is needed besides an epoch's indices stays small, and the draws are the same
 
 class ClassAware:
     """Turns of `group` images of one class; each epoch starts with fresh shuffles; `class_prior` is uniform."""
@@ -29,9 +30,13 @@ class ClassAware:
         passes = math.ceil(turns / len(self.counts))
         order = torch.rand(passes, len(self.counts), generator=generator).argsort(dim=1).flatten()[:turns]
         stream, offsets = self._streams(passes * self.group, generator)
-        # Each pass visits each class once, so that the pass number says how far a class has read its stream.
-        position = offsets[order] + torch.arange(turns) // len(self.counts) * self.group
-        index = stream[position[:, None] + torch.arange(self.group)]
+        index = torch.empty(turns, self.group, dtype=torch.int64)
+        within = torch.arange(self.group)
+        for first in range(0, turns, AT_ONCE):
+            piece = slice(first, min(first + AT_ONCE, turns))
+            # Each pass visits each class once, so that the pass number says how far a class has read its stream.
+            position = offsets[order[piece]] + torch.arange(piece.start, piece.stop) // len(self.counts) * self.group
+            index[piece] = stream[position[:, None] + within]
         return list(index.flatten()[: self.draws].split(self.batch_size))
 
     def _streams(self, length: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,13 +45,24 @@ class ClassAware:
         returns all streams one after the other, and where each begins (C,)
         """
         rounds = (length + self.counts - 1) // self.counts
-        round_sizes = self.counts.repeat_interleave(rounds)
+        sizes, first_round = rounds * self.counts, rounds.cumsum(0) - rounds
+        ends = sizes.cumsum(0)
+        stream = torch.empty(int(ends[-1]), dtype=torch.int64)
+        cuts = (torch.nonzero((ends // AT_ONCE).diff())[:, 0] + 1).tolist()
+        for begin, end in zip([0, *cuts], [*cuts, len(ends)]):
+            own = slice(begin, end)
+            images, round_number = self._rounds(own, rounds[own])
+            drawn = torch.rand(len(images), generator=generator, dtype=torch.float64)
+            stream[ends[begin] - sizes[begin] : ends[end - 1]] = images[(first_round[begin] + round_number + drawn).argsort()]
+        return stream, ends - sizes
+
+    def _rounds(self, classes: slice, rounds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The images of some classes, each class `rounds` (c,) times, and the number of the round that each stands in."""
+        counts = self.counts[classes]
+        round_sizes = counts.repeat_interleave(rounds)
         round_number = torch.arange(len(round_sizes)).repeat_interleave(round_sizes)
         within = torch.arange(len(round_number)) - (round_sizes.cumsum(0) - round_sizes)[round_number]
-        images = self.by_class[self.starts.repeat_interleave(rounds)[round_number] + within]
-        shuffled = (round_number + torch.rand(len(images), generator=generator, dtype=torch.float64)).argsort()
-        stream_sizes = rounds * self.counts
-        return images[shuffled], stream_sizes.cumsum(0) - stream_sizes
+        return self.by_class[self.starts[classes].repeat_interleave(rounds)[round_number] + within], round_number
 
 
 def make(labels: np.ndarray, counts: np.ndarray, batch_size: int, *, group: Count = 4) -> ClassAware:

@@ -15,7 +15,7 @@ from lt.core.options import options_of
 from lt.core.plugins import FUNCTIONS, path_of
 from lt.data.image_lists import Expected, Files, ListSet, read_list
 from lt.data.index import RawDataError
-from lt.data import compact_index, dataset, index
+from lt.data import compact_index, dataset, image_lists, index
 from lt.datasets import imagenet_lt, inat18, listfile, places_lt
 from stages import index as stage
 from stages import subsample
@@ -70,7 +70,9 @@ def lines_of(root: Path, part: str) -> list[str]:
 # lists
 
 
-def test_a_list_is_read_in_file_order(tmp_path):
+@pytest.mark.parametrize("at_once", [2, image_lists.LINES_AT_ONCE])
+def test_a_list_is_read_in_file_order(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr(image_lists, "LINES_AT_ONCE", at_once)
     file = tmp_path / "list.txt"
     file.write_bytes("\ufeffa/b c.jpg 1\r\n\n./x//y.jpg\t0\nü.jpg 12\n".encode())
     found = read_list(file)

@@ -74,6 +74,22 @@ def test_interval_over_images_is_mcnemars():
     assert apart.high - 0.06 == pytest.approx(1.959964 * np.sqrt(0.54 * 0.46 / 100 + 0.6 * 0.4 / 100))
 
 
+@pytest.mark.parametrize("paired", [True, False])
+def test_interval_over_images_is_that_of_a_loop_over_classes(paired):
+    random, sizes = np.random.default_rng(0), (5, 0, 1, 12)
+    first, second = ([[random.random(size) < 0.6 for size in sizes] for _ in range(3)] for _ in range(2))
+    weights = np.array([0.5, 0.0, 0.2, 0.3])
+    difference = variance = 0.0
+    for label in (0, 2, 3):
+        right = [np.mean([seed[label] for seed in row], axis=0) for row in (first, second)]
+        difference += weights[label] * (right[1].mean() - right[0].mean())
+        spread = np.var(right[1] - right[0]) if paired else np.var(right[0]) + np.var(right[1])
+        variance += weights[label] ** 2 * spread / sizes[label]
+    found = over_images(first, second, weights, paired)
+    assert found.difference == pytest.approx(difference)
+    assert found.high - found.low == pytest.approx(2 * 1.959964 * np.sqrt(variance))
+
+
 def test_weights_sum_recall_to_the_metric():
     uneven = np.concatenate([LABELS, np.zeros(50, dtype=np.int64)])
     row = details(1.0, [0], labels=uneven)

@@ -8,6 +8,7 @@ import pytest
 from lt.core.counts import prior
 from lt.evaluate.headline import HEADLINE
 from lt.evaluate.label_shift import under_prior
+from lt.evaluate.metrics import BLOCK
 from lt.evaluate.row import evaluate, oracle, over_seeds, rounded
 
 TRAIN = np.array([200, 120, 60, 30, 10])
@@ -45,6 +46,30 @@ def test_keys_are_the_same_where_groups_are_empty():
     metrics = evaluate(logits, labels, np.array([9, 8, 7, 6, 5]), np.full(5, 0.2), 15)["metrics"]
     assert list(metrics) == METRICS
     assert metrics["many"] is None and metrics["medium_precision"] is None and metrics["few"] == metrics["balanced"]
+
+
+class Watched:
+    """Logits of which a block at a time may be read, as of a file that is larger than the memory."""
+
+    def __init__(self, logits):
+        self.logits, self.shape, self.ndim, self.most = logits, logits.shape, logits.ndim, 0
+
+    def __len__(self):
+        return len(self.logits)
+
+    def __getitem__(self, rows):
+        part = self.logits[rows]
+        self.most = max(self.most, len(part))
+        return part
+
+
+@pytest.mark.parametrize("experts", [None, 2])
+def test_logits_are_read_in_blocks_of_rows(experts):
+    logits, labels = case(num_images=2 * BLOCK + 10, experts=experts)
+    watched = Watched(logits)
+    found = evaluate(watched, labels, TRAIN, prior(TRAIN), 15)
+    assert watched.most == BLOCK
+    assert found == evaluate(logits, labels, TRAIN, prior(TRAIN), 15)
 
 
 def test_parts_agree_with_each_other():

@@ -21,7 +21,7 @@ from lt.core.subset import Subset, index_sha256, write_subset
 from lt.data.split import Split
 from lt.evaluate.comparison import compare
 from lt.evaluate.headline import HEADLINE
-from lt.page import accuracy, choice, confusion
+from lt.page import accuracy, choice, confusion, overview, plot
 from lt.page.sources import read_sources
 from stages import classes, evaluate, page, report
 
@@ -159,6 +159,15 @@ def test_how_many_test_images_a_class_has_is_told_with_its_interval(workspace):
     assert accuracy.told_recall(0.5, 2) == "recall 50 % of 2 test images, 95 % interval 9 to 91 %"
     assert accuracy.told_recall(1.0, 1) == "recall 100 % of 1 test image, 95 % interval 21 to 100 %"
     assert accuracy.told_recall(0.5, 30) == "recall 50 % of 30 test images"
+
+
+def test_of_very_many_classes_neighbours_share_a_bar_and_dots_have_no_texts(workspace):
+    assert workspace.write().count("<rect") == 4
+    for module in (accuracy, overview, plot):
+        workspace.monkeypatch.setattr(module, "MOST_MARKS", 2)
+    text = workspace.write()
+    assert text.count("<rect") == 2 and "<title>ant: 300 to cat: 150</title>" in text
+    assert "python -m stages.classes ROW prints their intervals" in text
 
 
 def test_published_numbers_stand_below_ours_where_the_settings_are_a_recipe(workspace):

@@ -6,6 +6,7 @@ from base64 import b64decode
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.sparse import csr_array
 
 from lt.evaluate.calibration import pooled
 from lt.page import confusion, plot
@@ -41,6 +42,17 @@ def test_lines_have_gaps_where_values_are_missing():
     assert "a &lt; b" in html and "&lt;row&gt;" in html
 
 
+def test_of_very_many_dots_each_place_is_drawn_once_and_without_a_text(monkeypatch):
+    monkeypatch.setattr(plot, "MOST_MARKS", 3)
+    axis, titles = plot.Axis(0, 1, "", ()), list("abcd")
+    charts = [plot.Chart(axis, axis, "") for _ in range(2)]
+    for chart, number in zip(charts, (3, 4)):
+        chart.dots("row", [0, 1, 0, 0][:number], [0.5] * number, titles[:number])
+    few, many = (chart.html() for chart in charts)
+    assert few.count("<title>") == 3 and 'd="M0 500h0M1000 500h0"' not in few
+    assert many.count("<title>") == 0 and 'd="M0 500h0M1000 500h0"' in many
+
+
 def test_reliability_of_seeds_is_pooled_by_count():
     one = {"count": [0, 1, 3], "confidence": [None, 0.4, 0.8], "accuracy": [None, 0.0, 1.0]}
     two = {"count": [0, 3, 0], "confidence": [None, 0.6, None], "accuracy": [None, 1.0, None]}
@@ -50,9 +62,9 @@ def test_reliability_of_seeds_is_pooled_by_count():
 
 
 def test_worst_pairs_come_in_order_without_the_right_ones():
-    shares = np.array([[0.5, 0.3, 0.2], [0.0, 0.9, 0.1], [0.4, 0.0, 0.6]])
-    assert confusion.worst_pairs(shares) == [(2, 0), (0, 1), (0, 2), (1, 2)]
-    assert confusion.worst_pairs(np.eye(3)) == []
+    shares = csr_array([[0.5, 0.3, 0.2], [0.0, 0.9, 0.1], [0.3, 0.0, 0.7]])
+    assert confusion.worst_pairs(shares) == [(0, 1), (2, 0), (0, 2), (1, 2)]
+    assert confusion.worst_pairs(csr_array(np.eye(3))) == []
 
 
 def test_matrices_show_ten_classes_at_most_from_pairs_of_each_row_in_turn():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lt.core.plugins import load, names
+from lt.samplers import class_aware
 
 COUNTS = np.array([60, 21, 8, 3])
 SAMPLERS = names("samplers")
@@ -143,3 +144,11 @@ def test_large_data_sets_are_drawn_at_once(name):
     sampler = load("samplers", name)(np.repeat(np.arange(8000), counts), counts, 256)
     index = torch.cat(sampler.epoch(generator(), 0.3))
     assert len(index) == 160_000 and index.max() < 160_000
+
+
+def test_class_aware_draws_alike_whatever_is_drawn_at_once(monkeypatch):
+    counts = np.random.default_rng(0).integers(1, 60, 90)
+    sampler = load("samplers", "class_aware")(np.repeat(np.arange(90), counts), counts, 32)
+    whole = torch.cat(sampler.epoch(generator()))
+    monkeypatch.setattr(class_aware, "AT_ONCE", 100)
+    assert torch.equal(torch.cat(sampler.epoch(generator())), whole)
