@@ -10,7 +10,7 @@ from lt.evaluate.headline import HEADLINE, NO_FRACTION
 from lt.page.parts import figure, grid
 from lt.page.plot import MOST_MARKS, Mark, dot_list, linear
 from lt.page.sources import Sources
-from lt.published.recipes import Numbers, Recipe, followed
+from lt.published.recipes import Numbers, Recipe, followed, percent
 from lt.report.words import number
 
 LOWER_IS_BETTER = ("nll", "ece")
@@ -163,6 +163,6 @@ def _cell(name: str, content: dict, best: float | None, published: list[Numbers]
     data = f' data-metric="{name}" data-mean="{mean}"' + ("" if sd is None else f' data-sd="{sd}"')
     # The bar is for recalls and accuracies: an error has no end to measure it against.
     bar = "" if name in LOWER_IS_BETTER else f' style="--share:{100 * mean:.1f}%"'
-    values = [f"{100 * numbers[name]:.1f}" for numbers in published if name in numbers]
+    values = [percent(numbers[name]) for numbers in published if name in numbers]
     below = f"<div><small>published {' and '.join(values)}</small></div>" if values else ""
     return f'<td{data}{" class=best" if mean == best else ""}{bar}>{number(name, content, "<small>", "</small>")}{below}</td>'
