@@ -26,9 +26,10 @@ def summary(sources: Sources) -> str:
     sizes = f"{len(counts)} classes, {sum(counts):,} training images ({span}{kept}), {tests:,} test images; "
     seeds = context["seeds"].split()
     extra = f" Trained with extra data: {context['extra_data']}." if "extra_data" in context else ""
+    fold = f" Tested on fold {context['fold']} (from 0); what comes after ± is over seeds, not over folds." if "fold" in context else ""
     text = (
         f"Imbalance {context['imbalance']}; {sizes}model {context['model']}, loss {context['loss']}, "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {' '.join(seeds)}.{extra}"
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {' '.join(seeds)}.{extra}{fold}"
     )
     return escape(text)
 
