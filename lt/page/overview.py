@@ -115,7 +115,7 @@ def table(sources: Sources) -> str:
     for name in HEADLINE:
         values = [content["mean"][name] for content in sources.rows.values() if content["mean"][name] is not None]
         best[name] = (min if name in LOWER_IS_BETTER else max)(values, default=None)
-        if _is_noise(sources, name):
+        if not _stands_out(sources, name):
             best[name] = None
     groups = "".join(f'<th colspan="{width}" scope="colgroup">{title}</th>' for title, width in GROUPS)
     names = "".join(f'<th scope="col">{TITLES.get(name, name)}{"" if name in NO_FRACTION else " %"}</th>' for name in HEADLINE)
@@ -130,11 +130,11 @@ def table(sources: Sources) -> str:
     )
 
 
-def _is_noise(sources: Sources, name: str) -> bool:
-    """Whether the best row of a column cannot be told from the next one: other test images or seeds could turn them round."""
+def _stands_out(sources: Sources, name: str) -> bool:
+    """Whether the best row of a column can be told from the next one, which other test images or seeds could not turn round."""
     defined = [row for row in sources.details if sources.rows[row]["mean"][name] is not None]
     first, second, *_ = [*sorted(defined, key=lambda row: sources.rows[row]["mean"][name], reverse=name not in LOWER_IS_BETTER), None, None]
-    return second is not None and compare(sources.details[second], sources.details[first], name).verdict().startswith("noise")
+    return second is None or compare(sources.details[second], sources.details[first], name).verdict().startswith("more than")
 
 
 def _protocol(recipe: Recipe | None) -> str:
