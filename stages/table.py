@@ -125,7 +125,8 @@ def work(spaces: list[Workspace], seeds: list[int], rows: list[str], how: str | 
                 print(f"\n{error}\n", flush=True)
                 failed.append(str(error).partition(";")[0])
                 if workspace.collect(space).seeds(space.rows()):
-                    write(space)
+                    with contextlib.suppress(artifacts.ArtifactError):  # where all of it rests on what failed
+                        write(space)
     return failed
 
 

@@ -76,6 +76,8 @@ def _preamble(context: dict[str, str], details: dict[str, Any]) -> str:
     notes = [f" {details['val_size']} images were kept out of training, for validation."] if details["val_size"] else []
     if "extra_data" in context:
         notes += [f" **Extra data**: the base model, and so every row, was trained with {context['extra_data']}."]
+    if "fold" in context:
+        notes += [f" Tested on fold {context['fold']} (from 0): sd is over seeds, not over folds, which python -m stages.folds gives."]
     if ORACLE[0] in details["mean"]:
         notes += [" oracle_*: the best of the tested epochs, chosen on the test set: not to be compared with the other columns."]
     return (

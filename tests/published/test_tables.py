@@ -14,6 +14,7 @@ import yaml
 
 from lt.check import mistakes
 from lt.core import artifacts, params
+from lt.evaluate.row import rounded
 from lt.published import lock, names, recipes
 from lt.published.budget import BudgetError, changes, scale
 from lt.published.engine import EngineError, dvc
@@ -21,6 +22,7 @@ from lt.published.gather import verdict
 from lt.published.hold import held
 from lt.published.text import markdown
 from lt.published.workspace import Workspace, _changes
+from lt.report.merge import read_details
 from tests.conftest import ROOT
 from tests.published.desk import TINY, Desk
 
@@ -117,16 +119,17 @@ def entry(cmd: str, deps: list[str], outs: list[str]) -> dict:
 
 
 def test_what_a_row_rests_on_is_read_in_dvc_lock():
-    made = {"subsample": entry("subsample", [], ["artifacts/data"]), "evaluate@pc": entry("evaluate pc", ["artifacts/retrain/pc"], [])}
+    made = {"subsample": entry("subsample", [], ["artifacts/data"])}
     for seed in "01":
         base, heads = f"artifacts/base/{seed}", [f"artifacts/retrain/{name}/{seed}" for name in ("pc", "pc_too")]
         made[f"base@{seed}"] = entry(f"base --seed {seed}", ["artifacts/data"], [base])
         made[f"retrain@pc-{seed}"] = entry(f"retrain pc --seed {seed}", [base], heads[:1])
         made[f"retrain@pc_too-{seed}"] = entry(f"retrain pc_too --seed {seed}", [base], heads[1:])
-    one = ["subsample", "evaluate@pc", "base@1", "retrain@pc-1"]
-    assert lock.rests_on(made, "evaluate@pc", [1]) == one
-    assert set(lock.rests_on(made, "evaluate@pc", [0, 1])) == {*one, "base@0", "retrain@pc-0"}
-    assert lock.command(made["retrain@pc-1"]) == ["retrain", "pc", "--seed", "1"] and lock.seed(made["subsample"]) is None
+        made[f"evaluate@pc-{seed}"] = entry(f"evaluate pc --seed {seed}", heads[:1], [])
+    assert lock.rests_on(made, "evaluate@pc-1") == ["subsample", "base@1", "retrain@pc-1", "evaluate@pc-1"]
+    made["base@1"] = entry("base --seed 1", ["artifacts"], ["artifacts/base/1"])  # a folder above
+    assert "subsample" in lock.rests_on(made, "evaluate@pc-1")
+    assert lock.command(made["retrain@pc-1"]) == ["retrain", "pc", "--seed", "1"]
     assert lock.key(made["base@0"]) != lock.key(made["base@1"])
     assert lock.key(dict(reversed(made["base@0"].items()))) == lock.key(made["base@0"])
 
@@ -167,7 +170,7 @@ def test_a_second_command_runs_nothing_and_a_new_seed_only_that_seed(desk, capfd
     assert {line.split()[1] for line in lines} == set(desk.made()) and all(line.endswith(" s") for line in lines)
     assert desk.table("tiny_a") == []
     assert (desk.folder / "results/tables/tiny_a.md").read_text() == text
-    assert set(desk.table("tiny_a", "--seeds", "0", "1")) == {*(line.replace("0", "1") for line in ONE_SEED), *EVALUATIONS}
+    assert set(desk.table("tiny_a", "--seeds", "0", "1")) == {line.replace("0", "1") for line in ONE_SEED | EVALUATIONS}
     assert [row["seeds"] for row in desk.rows().values()] == [[0, 1]] * 4
     (desk.folder / "checked").unlink()
     desk.edit("lt/page/plot.py")
@@ -190,13 +193,13 @@ def test_the_table_stands_after_each_seed_and_a_failure_leaves_the_other_recipes
     ran = desk.table("tiny_a", "--seeds", "0", "1", "2", "--rows", "base", "crt")
     # Base and features of every seed were done, here or for the other recipe.
     assert ran[0] == "retrain crt --seed 1" and [line for line in ran if not line.startswith("evaluate")] == [ran[0], "retrain crt --seed 2"]
-    assert ran.index("evaluate crt") < ran.index("retrain crt --seed 2")
+    assert ran.index("evaluate crt --seed 1") < ran.index("retrain crt --seed 2")
     assert [desk.rows()[row]["seeds"] for row in ("base", "crt")] == [[0, 1, 2]] * 2
 
 
 def test_what_two_recipes_have_in_common_is_trained_once_and_known(desk):
     desk.table("tiny_a")
-    assert set(desk.table("tiny_b", "--seeds", "0")) == {"retrain ncm --seed 0", "evaluate base", "evaluate ncm"}
+    assert set(desk.table("tiny_b", "--seeds", "0")) == {"retrain ncm --seed 0", "evaluate ncm --seed 0"}
     made, other = desk.made("tiny_a"), desk.made("tiny_b")
     assert all(lock.key(made[stage]) == lock.key(other[stage]) for stage in ("subsample", "base@0", "features@0"))
     found = desk.json("tiny_b")["recipes"]["tiny_b"]
@@ -206,7 +209,7 @@ def test_what_two_recipes_have_in_common_is_trained_once_and_known(desk):
     found = desk.json("tiny_b")["recipes"]["tiny_b"]
     assert found["seconds"]["base"] == {"--seed 0": None} and found["versions"]["device"] == found["commits"] == ["unknown"]
     shutil.rmtree(desk.folder / "runs")
-    assert set(desk.table("tiny_a")) == EVALUATIONS  # numbers are in no cache
+    assert desk.table("tiny_a") == []
 
 
 def test_a_clone_takes_trainings_from_the_remote(base_only, tmp_path_factory):
@@ -218,7 +221,7 @@ def test_a_clone_takes_trainings_from_the_remote(base_only, tmp_path_factory):
     clone = Desk(tmp_path_factory.mktemp("clone"), base_only.monkeypatch)
     clone.recipe(yaml.safe_load((base_only.folder / "recipes/tiny.yaml").read_text()))
     dvc(clone.folder, "remote", "add", "--quiet", "--default", "store", str(store))
-    assert set(clone.table("tiny_a")) == {"evaluate base", "evaluate crt"}
+    assert clone.table("tiny_a") == []
     assert clone.json()["recipes"]["tiny_a"]["seconds"]["base"] == {"--seed 0": None}
 
 
@@ -267,13 +270,17 @@ def test_outputs_that_are_cut_short_or_gone_are_made_again_or_restored_where_the
     (folder / "artifacts/base/0/weights").chmod(0o644)
     (folder / "artifacts/base/0/weights").unlink()
     (folder / "artifacts/base/0/weights").write_text("cut")
+    measured = folder / "artifacts/evaluate/pc/0/measured.json"
+    before = measured.read_text()
+    measured.chmod(0o644)
+    measured.unlink()
+    measured.write_text("{")
     assert desk.table("tiny_a") == [] and (folder / "artifacts/base/0/weights").read_text() == "base --seed 0"
-    (folder / "results/details/pc.json").write_text("{")
-    assert desk.table("tiny_a") == ["evaluate pc"]
+    assert measured.read_text() == before
     shutil.rmtree(desk.folder / ".dvc/cache/files")
     shutil.rmtree(folder / "artifacts/retrain/crt")
     # DVC takes an output that its cache does not have for one that has to be made.
-    assert desk.table("tiny_a", "--rows", "crt") == ["subsample", "base --seed 0", "features --seed 0", "retrain crt --seed 0"]
+    assert desk.table("tiny_a", "--rows", "crt") == ["subsample", "base --seed 0", "features --seed 0", "retrain crt --seed 0", "evaluate crt --seed 0"]
 
 
 def test_trainings_by_other_code_are_refused_kept_or_made_again(desk):
@@ -292,7 +299,7 @@ def test_trainings_by_other_code_are_refused_kept_or_made_again(desk):
         assert desk.json()["recipes"]["tiny_a"]["seconds"]["retrain"]["crt --seed 0"] == 1.5
         assert desk.table("tiny_a", "--seeds", "0", "1") == []  # once kept, always kept
     ran = desk.table("tiny_a", "--seeds", "0", "1", "--stale", "again")
-    assert set(ran) == {"retrain crt --seed 0", "retrain crt --seed 1", "evaluate crt"}
+    assert set(ran) == {"retrain crt --seed 0", "retrain crt --seed 1"}
     assert desk.rows()["crt"]["other_code"] == []
     (desk.folder / "lt/methods/ncm.py").write_text("# no row is made by it\n")
     assert desk.table("tiny_a", "--seeds", "0", "1") == []
@@ -319,7 +326,7 @@ def test_a_kill_in_the_middle_of_making_anew_leaves_no_number_beside_other_model
         desk.table("tiny_a", "--stale", "again")
     with pytest.raises(artifacts.ArtifactError, match="no row of tiny_a is done in runs/"):
         desk.table("tiny_a", "--collect")
-    assert desk.json() == before and not list(desk.folder.glob("runs/tiny_a/results/details/*"))
+    assert desk.json() == before and not list(desk.folder.glob("runs/tiny_a/artifacts/evaluate/*/*/*"))
 
 
 def test_an_edit_of_shared_code_reaches_the_trainings_that_use_it_and_an_edit_during_a_run_none(desk):
@@ -328,7 +335,7 @@ def test_an_edit_of_shared_code_reaches_the_trainings_that_use_it_and_an_edit_du
     with pytest.raises(EngineError, match="base@0.*changed since: lt/training"):
         desk.table("tiny_a", "--rows", "base")
     assert desk.ran() == []
-    assert desk.table("tiny_a", "--rows", "base", "--stale", "again") == ["base --seed 0", "evaluate base"]
+    assert desk.table("tiny_a", "--rows", "base", "--stale", "again") == ["base --seed 0"]
     editing = (desk.folder / "stages/base.py").read_text() + "\n(project / 'lt/training/engine.py').write_text('# edited meanwhile')\n"
     (desk.folder / "stages/base.py").write_text(editing)
     desk.edit("lt/losses/ce.py")
@@ -349,7 +356,7 @@ def test_other_options_of_a_row_are_asked_about_and_a_new_row_reuses_the_base(de
         desk.table("tiny_a")
     # Only code can be kept: a row of other options would not be this recipe's.
     ran = desk.table("tiny_a", "--stale", "keep")
-    assert set(ran) == {"retrain crt --seed 0", "retrain ncm --seed 0", "evaluate crt", "evaluate ncm"}
+    assert set(ran) == {"retrain crt --seed 0", "retrain ncm --seed 0", "evaluate ncm --seed 0"}
     assert {content["status"] for content in desk.rows().values()} == {"done"}
 
 
@@ -359,9 +366,9 @@ def test_other_settings_of_the_base_are_asked_about_and_going_back_trains_nothin
     path.write_text(path.read_text().replace("precision: float32", "precision: tf32"))
     with pytest.raises(EngineError, match="base@0.*changed since: train"):
         desk.table("tiny_a", "--rows", "base")
-    assert desk.table("tiny_a", "--rows", "base", "--stale", "again") == ["base --seed 0", "evaluate base"]
+    assert desk.table("tiny_a", "--rows", "base", "--stale", "again") == ["base --seed 0"]
     path.write_text(path.read_text().replace("precision: tf32", "precision: float32"))
-    assert desk.table("tiny_a", "--rows", "base", "--stale", "again") == ["evaluate base"]
+    assert desk.table("tiny_a", "--rows", "base", "--stale", "again") == []
 
 
 def test_collecting_runs_nothing_and_tells_what_is_missing(desk):
@@ -383,7 +390,7 @@ def test_collecting_runs_nothing_and_tells_what_is_missing(desk):
 
 def test_the_table_holds_the_numbers_of_the_run_folder_beside_the_published_ones(desk):
     desk.table("tiny_a", "--seeds", "0", "1")
-    details = json.loads((desk.folder / "runs/tiny_a/results/details/base.json").read_text())
+    details = rounded(read_details("base", [0, 1], desk.folder / "runs/tiny_a"))
     base = desk.rows()["base"]
     for kind in ("mean", "sd"):
         assert {name: value for name, value in base[kind].items() if name in details[kind]} == details[kind]
@@ -395,12 +402,12 @@ def test_the_table_holds_the_numbers_of_the_run_folder_beside_the_published_ones
     assert also["verdict"] == {"balanced": "inside", "few": "inside"} and desk.rows()["base"]["also"] == []
     recipe = desk.json()["recipes"]["tiny_a"]
     assert recipe["differs"] == ["digits are no photographs", "mean over 2 seeds: 0 1"] and recipe["commits"] == ["unknown"]
-    assert list(recipe["seconds"]["base"]) == ["--seed 0", "--seed 1"] and set(recipe["seconds"]["evaluate"]) == set(ROWS)
+    assert list(recipe["seconds"]["base"]) == ["--seed 0", "--seed 1"] and set(recipe["seconds"]["evaluate"]) == {f"{row} --seed {seed}" for row in ROWS for seed in (0, 1)}
     lines = (desk.folder / "results/tables/tiny_a.md").read_text().splitlines()
     (shown,) = [line for line in lines if line.startswith("| base ") and "few |" not in line and "| few" not in line]
     cells = [cell.strip() for cell in shown.strip("|").split("|")]
-    assert cells[:7] == ["base", "2", "1", "42.0 ± 2.0", "41.0", "+1.0", "inside"]
-    assert cells[7:] == ["60.0 ± 2.0", "50.0 ± 2.0", "-", "25.0 ± 2.0", "1.500 ± 0.020", "10.0 ± 2.0"]
+    assert cells[:7] == ["base", "2", "1", "42.0 ± 1.4", "41.0", "+1.0", "inside"]
+    assert cells[7:] == ["60.0 ± 0.0", "50.0 ± 0.0", "-", "25.0 ± 0.0", "1.500 ± 0.000", "10.0 ± 0.0"]
     assert "Published: base: a book; pc: a leaflet; pc [2]: a letter." in lines
     (second,) = [line for line in lines if line.startswith("| pc [2] | balanced")]
     assert [cell.strip() for cell in second.strip("|").split("|")][3:] == ["42.5", "-0.5", "inside"]
@@ -423,7 +430,7 @@ def test_a_reduced_budget_has_a_name_of_its_own_and_no_verdict(desk):
     assert found["command"] == "python -m stages.table tiny_a --seeds 0 --budget 0.5 --rows base"
     assert "reduced budget" in (desk.folder / "results/tables/tiny_a_budget0.5.md").read_text()
     # The data are drawn once for both.
-    assert desk.table("tiny_a", "--rows", "base") == ["base --seed 0", "evaluate base"]
+    assert desk.table("tiny_a", "--rows", "base") == ["base --seed 0"]
 
 
 def test_mistakes_are_told_before_anything_runs(desk):
@@ -479,7 +486,7 @@ def test_real_stages_run_in_workspaces_and_go_on_from_the_state_of_a_stopped_run
     assert "tiny_a: base@0 " in told and "tiny_b: base@0 restored" in told
     made = {path.name for path in desk.folder.iterdir()} - {"data", "dvc.yaml", "lt", "params.yaml", "recipes", "stages", "told"}
     assert made == {"results", "runs", ".dvc", ".dvcignore"} and [path.name for path in (desk.folder / "results").iterdir()] == ["tables"]
-    base = json.loads((desk.folder / "runs/tiny_a/results/details/base.json").read_text())
+    base = rounded(read_details("base", [0], desk.folder / "runs/tiny_a"))
     recipe = desk.json("tiny")["recipes"]["tiny_a"]
     rows = recipe["rows"]
     assert rows["base"]["mean"]["balanced"] == base["mean"]["balanced"] and set(base["seeds"]) == {"0"}
