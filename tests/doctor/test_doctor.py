@@ -212,6 +212,7 @@ def test_a_killed_experiment(with_git):
     assert "> python make.py data" in with_git.dvc("repro").stdout
 
 
+@pytest.mark.slow
 def test_edits_that_were_put_aside_are_told(with_git):
     (with_git.folder / "dvc.yaml").write_text(GRAPH + "# edit of mine\n")
     with_git.git("stash")
@@ -220,6 +221,7 @@ def test_edits_that_were_put_aside_are_told(with_git):
     with_git.dvc("repro")
 
 
+@pytest.mark.slow
 def test_edits_that_only_dvc_has_are_told(with_git):
     """A kill between the checkout of HEAD and the return of the edits, which DVC has in a ref of its own."""
     (with_git.folder / "dvc.yaml").write_text(GRAPH + "# edit of mine\n")
@@ -253,6 +255,7 @@ def test_leftovers(with_git):
     assert with_git.doctor() == "" and "up to date" in with_git.dvc("repro").stdout
 
 
+@pytest.mark.slow
 def test_an_artifact_that_is_not_as_its_manifest_says(with_git):
     (with_git.folder / "artifacts/base/0/a.txt").write_text("x: 9\n")
     told = with_git.doctor("--mend", left=1)
@@ -261,6 +264,7 @@ def test_an_artifact_that_is_not_as_its_manifest_says(with_git):
     assert with_git.doctor() == ""
 
 
+@pytest.mark.slow
 def test_an_artifact_without_a_manifest(with_git):
     (with_git.folder / "artifacts/base/0/manifest.json").unlink()
     assert "artifacts/base/0: has no manifest.json" in with_git.doctor("--mend", left=1)

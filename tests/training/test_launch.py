@@ -144,7 +144,8 @@ command.run(main)
 """
 
 
-@pytest.mark.parametrize("other", ["waits", pytest.param("hang", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("other", ["waits", "hang"])
 def test_an_error_of_one_process_ends_the_others(other, tmp_path):
     (tmp_path / "roles.py").write_text(ROLES)
     start = time.monotonic()

@@ -348,6 +348,7 @@ def test_a_full_disk_is_told_and_leaves_the_state_and_no_half_artifact(whole, sc
     assert scratch.artifact("base") == whole.artifact("base")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_soon_with_the_state_saved(whole, scratch, base):
     process = scratch.start(*base)
     scratch.wait_for_saves(3, process)
@@ -374,6 +375,7 @@ def test_a_state_of_other_settings_is_not_used_and_is_there_for_the_way_back(who
     assert not scratch.states()
 
 
+@pytest.mark.slow
 def test_a_diverged_training_writes_nothing(scratch, base):
     Project(scratch.folder).set({"train.lr": 1.0e30})
     printed = scratch.run(*base, code=1, save_every_s=1e9)
