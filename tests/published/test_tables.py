@@ -83,7 +83,10 @@ def test_what_starts_or_stops_in_a_training_moves_with_it():
     assert scale(prior_lt, 0.001)["mixes"]["unimix"]["stop_epoch"] == 1
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if "_if100_" in name])
+LONGTAILED = [name for name in RECIPES if "_if100_" in name]
+
+
+@pytest.mark.parametrize("name", [*LONGTAILED[:3], *(pytest.param(name, marks=pytest.mark.slow) for name in LONGTAILED[3:])])
 def test_every_budget_gives_valid_params(name, tmp_path):
     for budget in (0.001, 0.01, 0.5):
         path = tmp_path / f"{budget}.yaml"
