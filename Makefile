@@ -1,6 +1,8 @@
 # make table: sets up and runs the pipeline on the embedded default.
-# make test: sets up and runs the tests; make test-all: also those that take long, such as kills and several processes.
+# make test: sets up and runs the tests; make test-all: also those that take long, such as kills, several processes and what DVC re-runs,
+# and more examples of each property.
 PYTHON ?= python3
+SPREAD := -n auto --dist loadscope --no-loadscope-reorder
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 table: .venv/ready
@@ -8,10 +10,10 @@ table: .venv/ready
 	python -m stages.page
 
 test: .venv/ready
-	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadscope -m "not slow"
+	OMP_NUM_THREADS=1 python -m pytest $(SPREAD) -m "not slow" --hypothesis-profile=few
 
 test-all: .venv/ready
-	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadscope
+	OMP_NUM_THREADS=1 python -m pytest $(SPREAD)
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -13,7 +13,7 @@ SIZE = 512
 
 def rows(quick: bool) -> list[Row]:
     """One augmented view of every image, cut from bytes to stored features, against forward passes of ready batches."""
-    images, _ = sizes.images(SIZE * (2 if quick else 6))
+    images, _ = sizes.images(128 if quick else 6 * SIZE)
     model = sizes.resnet32().eval()
     batches = [batch.float() / 255 for batch in images.split(SIZE)]
     views = np.empty((1, len(images), sizes.FEATURE_DIM), np.float32)

@@ -21,7 +21,7 @@ def rows(quick: bool) -> list[Row]:
         once = fit(method, sizes.features(IMAGES, CLASSES), steps, {})
         for what, size in (("images", (2 * IMAGES, CLASSES)), ("classes", (IMAGES, 2 * CLASSES))):
             found += compared(f"{method}, twice the {what}", fit(method, sizes.features(*size), steps, {}), once, repeats)
-    count = 256 if quick else 1024
+    count = 64 if quick else 1024
     return found + compared("feature extraction, twice the images", extraction(2 * count), extraction(count), repeats)
 
 

@@ -23,15 +23,15 @@ BALMS_STEPS, BALMS_BAR_S, INSTANCE_BAR_MS = 2000, 8.0, 100.0
 
 def rows(quick: bool) -> list[Row]:
     """The methods, the last part of DRO-LT, and what BALMS takes in all."""
-    steps, repeats = (50, 1) if quick else (500, 5)
-    cached, backbone = sizes.features(), backbone_pass()
+    steps, repeats, images = (50, 1, 64) if quick else (500, 5, BATCH)
+    cached, backbone = sizes.features(), backbone_pass(images)
     head_steps, run_head = dro_lt_head(cached, epochs=1 if quick else 5)
     pairs = [(name, fit(name, cached, steps, options), steps, passes, bar) for name, options, passes, bar in METHODS]
     pairs.append(("dro_lt, last part", run_head, head_steps, 1, 200.0))
     found, per_iteration = [], {}
     for name, run, count, passes, bar in pairs:
         run_s, pass_s = medians(repeats, run, backbone)
-        per_iteration[name], other = 1e3 * run_s / count, 1e3 * passes * pass_s
+        per_iteration[name], other = 1e3 * run_s / count, 1e3 * passes * pass_s * BATCH / images
         pair = f"{name}, head only, against running the frozen backbone ({passes} x {BATCH} images)"
         found.append(Row(pair, per_iteration[name], other, "ms/iteration", other / per_iteration[name], bar))
     whole_s = per_iteration["balms"] * BALMS_STEPS / 1e3
@@ -62,8 +62,8 @@ def dro_lt_head(cached: Inputs, epochs: int) -> tuple[int, Callable[[], object]]
     return epochs * sampler.steps, lambda: dro_lt.retrain_head(cached, "linear", sampler, epochs, recipe)
 
 
-def backbone_pass() -> Callable[[], object]:
-    """One batch through the frozen backbone, as the originals' loops do it, as a function."""
+def backbone_pass(count: int) -> Callable[[], object]:
+    """A batch of `count` images through the frozen backbone, as the originals' loops do it, as a function."""
     backbone = sizes.resnet32().backbone.eval().to(memory_format=torch.contiguous_format)
-    images = torch.rand(BATCH, 3, 32, 32)
+    images = torch.rand(count, 3, 32, 32)
     return torch.no_grad()(lambda: backbone(images))

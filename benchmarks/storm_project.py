@@ -1,6 +1,7 @@
 """Small copies of this project in which the storm kills commands."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,9 @@ import yaml
 ROOT = Path(__file__).parent.parent
 EDIT = "# an edit of the user's"
 DOCTOR = [sys.executable, "-m", "stages.doctor", "--mend"]
-MENDED = "  mended: "
+# Names that are hashes, or numbers of processes.
+HEX = re.compile(r"[0-9a-f]{16,}|[0-9]+")
+DVCS_REFS = ("refs/exps/exec/EXEC_MERGE", "refs/exps/stash")
 
 
 def prepare(folder: Path) -> "Copy":
@@ -42,10 +45,9 @@ def prepare(folder: Path) -> "Copy":
 
 @dataclass
 class Copy:
-    """A copy of the project. lost_edits: edits that were nowhere to be found after a kill"""
+    """A copy of the project."""
 
     folder: Path
-    lost_edits: int = 0
 
     def copy(self, folder: Path) -> "Copy":
         """Another one like it."""
@@ -62,13 +64,15 @@ class Copy:
         """Runs a command to its end."""
         return subprocess.run(command, cwd=self.folder, env=self.environment(further), capture_output=True, text=True, check=check)
 
-    def kill(self, command: list[str], after_s: float, further: dict[str, str]) -> bool:
-        """Starts a command, and kills it with all that it has started; whether it was still at work."""
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
-        process = subprocess.Popen(command, cwd=self.folder, env=self.environment(further), start_new_session=True, **quiet)
+    def kill(self, command: list[str], after_s: float, further: dict[str, str]) -> int | None:
+        """Starts a command, and kills it with all that it has started; the exit code of one that had ended before."""
+        with open(self._said(), "wb") as said:
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=self.environment(further), start_new_session=True, stdin=subprocess.DEVNULL, stdout=said,
+                stderr=subprocess.STDOUT,
+            )
         try:
-            process.wait(after_s)
-            return False
+            return process.wait(after_s)
         except subprocess.TimeoutExpired:
             pass
         # Stopped first: none of them starts another one, or notices that its child has ended, while they are counted.
@@ -86,13 +90,23 @@ class Copy:
                 continue
         process.wait()
         psutil.wait_procs(family, timeout=30)
-        return True
+        return None
+
+    def said(self) -> str:
+        """The last words of the command that was to be killed."""
+        return self._said().read_text(encoding="utf-8", errors="replace")[-500:]
+
+    def _said(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.said")
 
     def doctor(self) -> list[str]:
-        """Mends what can be mended; what that was, by the name of the file."""
+        """Mends what can be mended; what it found in the way, by the name of the file, and what became of it."""
         done = self.run(DOCTOR, check=False)
+        if done.stderr:
+            raise RuntimeError(f"{' '.join(DOCTOR)} failed:\n{done.stderr}")
         lines = done.stdout.splitlines()
-        return [line.split(": ")[0].rsplit("/", 1)[-1] for line, mended in zip(lines, lines[1:]) if mended.startswith(MENDED)]
+        names = (HEX.sub("*", line.split(": ")[0].rsplit("/", 1)[-1]) for line in lines[::2])
+        return [f"{name} {did.split(':')[0].strip()}" for name, did in zip(names, lines[1::2])]
 
     def commit(self, message: str) -> None:
         """Commits everything."""
@@ -105,15 +119,15 @@ class Copy:
         path = self.folder / "README.md"
         path.write_text(f"{path.read_text(encoding='utf-8')}{EDIT}\n", encoding="utf-8")
 
-    def find_edit(self) -> None:
-        """Looks for the edit in the file, in git's stash and in DVC's copy of it, which doctor tells of."""
-        places = (["git", "diff", "HEAD"], ["git", "stash", "show", "-p"], ["git", "diff", "HEAD", "refs/exps/exec/EXEC_MERGE"], ["git", "diff", "HEAD", "refs/exps/stash"])
-        self.lost_edits += not any(EDIT in self.run(place, check=False).stdout for place in places)
+    def has_edit(self) -> bool:
+        """Whether the edit is in the file, in git's stash or in DVC's copy of it, which doctor tells of."""
+        places = (["git", "diff", "HEAD"], ["git", "stash", "show", "-p"], *(["git", "diff", "HEAD", ref] for ref in DVCS_REFS))
+        return any(EDIT in self.run(place, check=False).stdout for place in places)
 
     def back(self) -> None:
         """Everything as it was committed; no edit is left anywhere."""
         for command in (["git", "checkout", "-q", "-f", "main"], ["git", "stash", "clear"]):
             self.run(command)
-        for ref in ("refs/exps/exec/EXEC_MERGE", "refs/exps/stash"):
+        for ref in DVCS_REFS:
             self.run(["git", "update-ref", "-d", ref], check=False)
         time.sleep(0.01)  # git looks at the time of a file

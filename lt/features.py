@@ -18,11 +18,13 @@ from lt.network.classifier import Classifier
 
 
 def extract(
-    model: Classifier, part: TrainingPart, val: Split, test: Split, augment, settings: Features, seed: int, folder: Path
+    model: Classifier, part: TrainingPart, val: Split, test: Split, augment, settings: Features, seed: int, folder: Path,
+    known: dict[str, np.ndarray] = {},
 ) -> None:
     """Writes views.npy (K, N, D), clean.npy (N, D), test.npy (N_test, D) and test_logits.npy; with experts (.., E, D). Where
     there are images to validate on, subset.val_index of `val`, their features go to val.npy (N_val, D).
 
+    known: features of the model that are there already, under the names of their files
     View k of image i is augmented by draws keyed by (seed, k, i). Everything is streamed to disk: memory grows neither
     with K nor with N.
     With `bn: recalibrate_<statistics>` the batch-norm statistics are taken anew first, as training a head with the backbone in
@@ -30,11 +32,13 @@ def extract(
     statistics are refused by lt.core.batch_statistics: all methods read the same features.
     """
     if settings.bn != "frozen":
+        known = {}
         recalibrate(model, part, augment, settings.bn.removeprefix("recalibrate_"), settings.batch_size, seed)
         artifacts.write_weights(folder / "backbone.safetensors", model.backbone)
     model.eval()
     size, dtype = settings.batch_size, np.dtype(settings.dtype)
-    clean = write_features(folder / "clean.npy", model, part.images, size, dtype)
+    known = known or {}
+    clean = write_features(folder / "clean.npy", model, part.images, size, dtype, known.get("clean"))
     views = artifacts.new_array(folder / "views.npy", (settings.views, *clean.shape), dtype)
     fill_views(views, model, part.images, augment, size, seed)
     views.flush()
@@ -42,15 +46,22 @@ def extract(
         val_images = images_of(val, part.subset.val_index, part.images.device)
         write_features(folder / "val.npy", model, val_images, size, dtype)
     test_images = images_of(test, np.arange(len(test.labels)), part.images.device)
-    test_features = write_features(folder / "test.npy", model, test_images, size, dtype)
+    test_features = write_features(folder / "test.npy", model, test_images, size, dtype, known.get("test"))
     artifacts.write_array(folder / "test_logits.npy", apply_head(model.head, test_features, part.images.device))
 
 
-def write_features(path: Path, model: Classifier, images: torch.Tensor | Streamed, size: int, dtype: np.dtype) -> np.ndarray:
-    """Writes the features of images as they are, (N, D) or with experts (N, E, D), a batch at a time; returns them memory-mapped."""
+def write_features(
+    path: Path, model: Classifier, images: torch.Tensor | Streamed, size: int, dtype: np.dtype, known: np.ndarray | None = None
+) -> np.ndarray:
+    """Writes the features of images as they are, (N, D) or with experts (N, E, D), a batch at a time, or those that are `known`;
+    returns them memory-mapped."""
     experts = getattr(model.backbone, "num_experts", 1)
     width = (model.backbone.feature_dim,) if experts == 1 else (experts, model.backbone.feature_dim)
-    features = features_of(model, images, size, dtype, out=artifacts.new_array(path, (len(images), *width), dtype))
+    features = artifacts.new_array(path, (len(images), *width), dtype)
+    if known is None:
+        features_of(model, images, size, dtype, out=features)
+    else:
+        features[:] = known
     features.flush()
     return features
 

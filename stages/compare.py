@@ -7,12 +7,10 @@ The difference is second minus first, as in `dvc metrics diff`.
 """
 
 import argparse
-import subprocess
 
-from lt.core import artifacts
 from lt.core.command import run
-from lt.core.schemas import Details
 from lt.evaluate.comparison import Comparison, Interval, compare
+from lt.report.revisions import details_of
 
 
 def main() -> None:
@@ -21,38 +19,8 @@ def main() -> None:
     parser.add_argument("second")
     parser.add_argument("--metric", default="balanced")
     args = parser.parse_args()
-    first, second = read_details(args.first), read_details(args.second)
+    first, second = details_of(args.first), details_of(args.second)
     print(describe(args.first, args.second, first, second, compare(first, second, args.metric)))
-
-
-def read_details(name: str) -> dict:
-    """Details of ROW from results/, or of REV:ROW from the git commit, branch, tag or DVC experiment REV."""
-    revision, _, row = name.rpartition(":")
-    path = artifacts.RESULTS / "details" / f"{row}.json"
-    if not revision:
-        return artifacts.read_json(path, Details)
-    text = git("show", f"{commit_of(revision)}:./{path.as_posix()}")
-    if text is None:
-        raise artifacts.ArtifactError(f"{name}: {path} is not in {revision}; was it committed, and is the row's name right?")
-    return artifacts.parse_json(text, path, Details)
-
-
-def commit_of(revision: str) -> str:
-    """Hash of a git revision, or of the newest DVC experiment of that name (which git keeps under refs/exps)."""
-    commit = git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
-    if commit is None:
-        experiments = git("for-each-ref", "--sort=-committerdate", "--format=%(objectname) %(refname)", "refs/exps") or ""
-        named = [line.split()[0] for line in experiments.splitlines() if line.endswith(f"/{revision}")]
-        if not named:
-            raise ValueError(f"{revision!r} is neither a git revision nor a DVC experiment; see git log and dvc exp list --all")
-        commit = named[0]
-    return commit.strip()
-
-
-def git(*arguments: str) -> str | None:
-    """Output of a git command, None where it fails."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
-    return done.stdout if done.returncode == 0 else None
 
 
 def describe(first_name: str, second_name: str, first: dict, second: dict, found: Comparison) -> str:

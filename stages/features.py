@@ -20,11 +20,14 @@ def main() -> None:
     of_base(settings, seed, ("dataset", "augment"))  # refuses views of another augmentation than the base model's
     part = training_part(open_dataset(settings, "train"), read_subset(), device())
     val, test = (open_dataset(settings, name, check="none") for name in (part.subset.val_part, "test"))
-    model, _ = read_classifier(artifacts.stage_dir("base", seed))
+    base = artifacts.stage_dir("base", seed)
+    model, _ = read_classifier(base)
+    kept = ("clean", "test") if (base / "clean.npy").is_file() else ()  # of a backbone that was not trained
+    known = {name: artifacts.read_array(base / f"{name}.npy", dtype="float", mmap=True) for name in kept}
     augment = settings.plugin("augment", part.split.image_size)
 
     with artifacts.writing(artifacts.stage_dir("features", seed)) as folder:
-        extract(model.to(part.images.device), part, val, test, augment, settings.features, seed, folder)
+        extract(model.to(part.images.device), part, val, test, augment, settings.features, seed, folder, known)
 
 
 if __name__ == "__main__":

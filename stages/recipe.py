@@ -28,8 +28,10 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="PATH", help="write params.yaml with the recipe applied to PATH")
     args = parser.parse_args()
     if args.recipe is None or args.list:
-        for recipe in recipes.read_all().values():
-            print(f"{recipe.name:32} {published(recipe) if args.list else recipe.summary}")
+        found = recipes.read_all()
+        width = max(map(len, found))
+        for recipe in found.values():
+            print(f"{recipe.name:{width}} {published(recipe) if args.list else recipe.summary}")
         return
     try:
         recipe = recipes.find(args.recipe)
@@ -50,9 +52,11 @@ def main() -> None:
 
 
 def published(recipe: recipes.Recipe) -> str:
-    """Balanced accuracies that were published for a recipe, by row, in percent; of several sources the first; - where there are none."""
-    numbers = {row: found[0]["balanced"] for row, found in recipe.published.items() if "balanced" in found[0]}
-    return ", ".join(f"{row} {100 * value:.1f}" for row, value in numbers.items()) or "-"
+    """Balanced accuracies that were published for a recipe, by row, in percent; / between those of several sources; - where there are none."""
+    numbers = {
+        row: [recipes.percent(values["balanced"]) for values in found if "balanced" in values] for row, found in recipe.published.items()
+    }
+    return ", ".join(f"{row} {' / '.join(values)}" for row, values in numbers.items() if values) or "-"
 
 
 def describe(recipe: recipes.Recipe) -> str:
@@ -61,7 +65,7 @@ def describe(recipe: recipes.Recipe) -> str:
     lines += [f"Code: {recipe.source.repository}"] if recipe.source.repository else []
     lines += ["", "Published:" if recipe.published else "Published: no number that could be checked"]
     for row, values in ((row, values) for row, found in recipe.published.items() for values in found):
-        numbers = ", ".join(f"{metric} {100 * value:.1f} %" for metric, value in values.items() if metric != "source")
+        numbers = ", ".join(f"{metric} {recipes.percent(value)} %" for metric, value in values.items() if metric != "source")
         lines.append(f"  {row}: {numbers} ({values['source']})")
     return "\n".join([*lines, "", "What differs here:", *(f"  - {line}" for line in recipe.differs)])
 

@@ -1,4 +1,4 @@
-"""Gathers the rows into one table, prints it, and writes what `dvc plots` draws.
+"""Puts the seeds of each row together and the rows into one table, prints it, and writes what `dvc plots` draws.
 
 python -m stages.report
 python -m stages.report --prune     removes the files in results/ of rows that params.yaml no longer names, and nothing else
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from lt.core import artifacts, params
 from lt.core.command import run
-from lt.core.schemas import Details
 from lt.core.subset import read_subset
 from lt.evaluate.headline import headline
 from lt.evaluate.row import class_lines, rounded
 from lt.report import plots
-from lt.report.table import check_same, context_of, markdown, mend
+from lt.report.merge import read_details
+from lt.report.table import MEND, check_same, context_of, markdown
 
 
 def main() -> None:
@@ -28,19 +28,19 @@ def main() -> None:
             path.unlink()
         print(f"removed: {', '.join(map(str, left)) or 'nothing, every file is of a row of params.yaml'}")
         return
-    paths = {row: artifacts.RESULTS / "details" / f"{row}.json" for row in settings.rows()}
-    missing = [row for row, path in paths.items() if not path.is_file()]
+    missing = [row for row in settings.rows() if not all(artifacts.measured_dir(row, seed).is_dir() for seed in settings.seeds)]
     if missing:
-        raise artifacts.ArtifactError(
-            f"rows {', '.join(missing)} have no details in {artifacts.RESULTS}/details; {mend(missing, list(paths))}"
-        )
-    rows = {row: artifacts.read_json(path, Details) for row, path in paths.items()}
+        raise artifacts.ArtifactError(f"rows {', '.join(missing)} were not measured on all of the seeds {settings.seeds}; {MEND}")
+    rows = {row: rounded(read_details(row, settings.seeds)) for row in settings.rows()}
     context = context_of(settings, read_subset())
     check_same(rows, context)
 
     table, reported = markdown(rows, context), rows[settings.report.row]
     points = {"rows": plots.by_row(rows), "classes": class_lines(reported), "reliability": plots.by_confidence(reported)}
     with artifacts.writing_together(artifacts.RESULTS, "report") as folder:
+        for row, details in rows.items():
+            artifacts.write_json(folder / "details" / f"{row}.json", details)
+            artifacts.write_json(folder / "methods" / f"{row}.json", rounded(headline(details)))
         artifacts.write_json(folder / "metrics.json", headline(reported))
         artifacts.write_text(folder / "table.md", table)
         for name, lines in points.items():

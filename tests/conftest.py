@@ -1,16 +1,24 @@
 """A copy of the project in a temporary folder, with params small enough for tests."""
 
 import importlib
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from lt.core import params
+
+# How many examples a property test takes: `make test` asks for few.
+hypothesis.settings.register_profile("few", max_examples=25)
+hypothesis.settings.register_profile("many", max_examples=150)
+hypothesis.settings.load_profile("many")
 
 # A shell starts background jobs with Ctrl-C ignored, and children inherit that: tests of Ctrl-C need it as in a terminal.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -21,6 +29,23 @@ TINY = {
     "train.epochs": 2, "train.warmup_epochs": 0, "features.views": 2, "distill.epochs": 2, "distill.warmup_epochs": 0,
     "methods.*.steps": 20,
 }
+# DVC's settings in tests, whatever the user's own are: no daemons that ask a server for news.
+DVC_CONFIG = ROOT / "tests" / "dvc"
+# Writes what a stage's process has imported of the project.
+TRACER = """
+import atexit, json, os, sys
+from pathlib import Path
+
+def dump():
+    stage, folder = os.environ.get("DVC_STAGE"), os.environ.get("TRACE_FOLDER")
+    if stage and folder and "stages" in sys.modules:
+        here = Path.cwd()
+        used = {Path(m.__file__).resolve() for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
+        inside = sorted(str(p.relative_to(here)) for p in used if here in p.parents and p.name != "__init__.py" and p.exists())
+        Path(folder, stage.replace("/", "_") + ".json").write_text(json.dumps([stage, inside]))
+
+atexit.register(dump)
+"""
 
 
 class Project:
@@ -33,7 +58,7 @@ class Project:
         """Runs a command in the checkout; `python` and `dvc` are those of this environment."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "LT_"))}
-        everything = {**clean, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": "", **env}
+        everything = {**clean, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": "", "DVC_GLOBAL_CONFIG_DIR": str(DVC_CONFIG), **env}
         done = subprocess.run(command, cwd=self.folder, env=everything, capture_output=True, text=True, timeout=600)
         if ok and done.returncode:
             raise AssertionError(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
@@ -100,6 +125,41 @@ def project(tmp_path_factory):
     return project
 
 
+def executed(done: subprocess.CompletedProcess) -> set[str]:
+    """Names of the stages that DVC really ran."""
+    return set(re.findall(r"Running stage '([^']+)'", done.stdout))
+
+
+def lock(project: Project) -> str:
+    return (project.folder / "dvc.lock").read_text()
+
+
+def experiment(project: Project, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess:
+    return project.dvc("exp", "run", *arguments, ok=ok)
+
+
+@pytest.fixture(scope="module")
+def built(project, tmp_path_factory):
+    """The project after its first `dvc repro`, committed; `imported`: for each stage, the project's files that its process had."""
+    traces = tmp_path_factory.mktemp("trace")
+    (traces / "sitecustomize.py").write_text(TRACER)
+    project.first = project.dvc("repro", PYTHONPATH=str(traces), TRACE_FOLDER=str(traces))
+    project.imported = dict(json.loads(path.read_text()) for path in traces.glob("*.json"))
+    project.git("add", "-A")
+    project.git("commit", "-qm", "first results")
+    return project
+
+
+@pytest.fixture
+def restored(built):
+    """The built project; its params and results are put back after the test."""
+    yield built
+    (built.folder / "params.yaml").touch()
+    built.git("checkout", "-f", ".")
+    built.git("clean", "-fdq", "lt")
+    built.dvc("checkout", "--force")
+
+
 @pytest.fixture(scope="module")
 def stages_in(tmp_path_factory):
     """stages_in(changes, *commands): sets params, runs stages such as 'retrain pc --seed 0' in this process, gives the folder.
@@ -133,7 +193,8 @@ def settings():
 
 
 def pytest_collection_modifyitems(items):
-    """What runs tables through DVC takes minutes in all: it belongs to `make test-all`."""
+    """What runs tables through DVC takes minutes in all: it belongs to `make test-all`. The files that take longest come first."""
     for item in items:
         if {"desk", "base_only"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.get_closest_marker("pipeline") is None)

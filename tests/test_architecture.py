@@ -1,14 +1,13 @@
-"""Who may import whom, and that each stage's declared dependencies cover the code and the params it really uses."""
+"""Who may import whom."""
 
 import ast
-import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from lt.core import params, plugins
+from lt.core import plugins
 
 ROOT = Path(__file__).parent.parent
 # Rooms and single modules of lt that import only from those before them; from distill on they may name plug-ins as well.
@@ -98,109 +97,3 @@ def test_nothing_unpickles():
         text = path.read_text()
         assert "import pickle" not in text and "allow_pickle=True" not in text, path
         assert text.count("torch.load(") == text.count("weights_only=True"), path
-
-
-TRACER = """
-import atexit, json, os, sys
-from pathlib import Path
-
-def dump():
-    stage, folder = os.environ.get("DVC_STAGE"), os.environ.get("TRACE_FOLDER")
-    if stage and folder and "stages" in sys.modules:
-        here = Path.cwd()
-        used = {Path(m.__file__).resolve() for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
-        inside = sorted(str(p.relative_to(here)) for p in used if here in p.parents and p.name != "__init__.py" and p.exists())
-        Path(folder, stage.replace("/", "_") + ".json").write_text(json.dumps([stage, inside]))
-
-atexit.register(dump)
-"""
-
-
-@pytest.fixture(scope="module")
-def traced(project, tmp_path_factory):
-    """The tiny project run through DVC; for each stage, the project's files that its process had imported."""
-    folder = tmp_path_factory.mktemp("trace")
-    (folder / "sitecustomize.py").write_text(TRACER)
-    project.dvc("repro", PYTHONPATH=str(folder), TRACE_FOLDER=str(folder))
-    return dict(json.loads(path.read_text()) for path in folder.glob("*.json"))
-
-
-def declared(project) -> dict:
-    """Stage name -> (files and folders among its deps, params keys), as DVC resolves dvc.yaml."""
-    from dvc.repo import Repo
-
-    with Repo(str(project.folder)) as repo:
-        return {
-            stage.name: (
-                [Path(dep.fs_path).relative_to(project.folder) for dep in stage.deps if not dep.def_path.startswith("params.yaml")],
-                {key for dep in stage.deps for key in getattr(dep, "params", None) or []},
-            )
-            for stage in repo.index.stages
-        }
-
-
-@pytest.mark.pipeline
-def test_code_dependencies_cover_what_each_stage_imports(project, traced):
-    stages = declared(project)
-    assert set(traced) == set(stages)
-    for stage, used in traced.items():
-        deps = stages[stage][0]
-        missing = [name for name in used if not any(dep == Path(name) or dep in Path(name).parents for dep in deps)]
-        assert not missing, f"dvc.yaml, stage {stage}: add {missing} to its deps"
-
-
-class Recorder:
-    """Settings that note which keys were read."""
-
-    def __init__(self, settings: params.Settings):
-        self._settings, self._read = settings, set()
-
-    def __getattr__(self, name):
-        value = getattr(self._settings, name)
-        if name in params.Settings.model_fields and name not in ("methods", "teachers"):
-            self._read.add(name)
-        return RecordedBlock(value, name, self._read) if name in ("methods", "teachers") else value
-
-    def options(self, kind, name):
-        self._read.add(f"{kind}.{name}")
-        return self._settings.options(kind, name)
-
-    plugin = params.Settings.plugin
-
-    def rows(self):
-        return self._settings.rows()
-
-
-class RecordedBlock(dict):
-    """A dict that notes which of its keys were read."""
-
-    def __init__(self, values, name, read):
-        super().__init__(values)
-        self._name, self._read = name, read
-
-    def __getitem__(self, key):
-        self._read.add(f"{self._name}.{key}")
-        return super().__getitem__(key)
-
-
-@pytest.mark.pipeline
-@pytest.mark.parametrize(
-    "stage, command",
-    [
-        ("subsample", "subsample"), ("base@0", "base --seed 0"), ("features@0", "features --seed 0"),
-        ("retrain@balms-0", "retrain balms --seed 0"), ("distill@pc-0", "distill pc --seed 0"), ("evaluate@crt", "evaluate crt"),
-        ("report", "report"),
-    ],
-)
-def test_params_dependencies_cover_what_each_stage_reads(project, traced, monkeypatch, stage, command):
-    import importlib
-
-    name, *arguments = command.split()
-    monkeypatch.chdir(project.folder)
-    recorder = Recorder(params.load())
-    monkeypatch.setattr(params, "load", lambda *_: recorder)
-    monkeypatch.setattr(sys, "argv", [name, *arguments])
-    importlib.import_module(f"stages.{name}").main()
-    keys = declared(project)[stage][1]
-    missing = [read for read in recorder._read if not any(read == key or read.startswith(f"{key}.") for key in keys)]
-    assert not missing, f"dvc.yaml, stage {stage}: add {missing} to its params"

@@ -117,6 +117,7 @@ print(peak.kib - status_kib("RssAnon") if peak.kib == peak.kib else "nan")
 """
 
 
+@pytest.mark.slow
 def test_the_greatest_private_memory_is_seen():
     """In a process of its own: where a stage has run, freed memory is kept (lt/core/command.py)."""
     told = subprocess.run([sys.executable, "-c", PEAK], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -141,6 +142,7 @@ def test_both_ways_augment_the_same_files(tmp_path):
         assert 0 <= batch.min() < 0.3 and 0.7 < batch.max() <= 1
 
 
+@pytest.mark.slow
 def test_rates_of_few_photographs(tmp_path):
     files = images.write_photographs(tmp_path, 4)
     for make in (images.augmentation, images.packing, images.epochs):
@@ -157,6 +159,7 @@ def test_a_cache_is_its_numbers_and_a_header():
     assert all((row.ours - row.other) * 2**20 == pytest.approx(128, abs=0.01) for row in rows.values())  # of .npy
 
 
+@pytest.mark.slow
 def test_lists_are_read_and_checked(tmp_path):
     folder = tmp_path / "lists"
     lists.write_lists(folder, 20_000)
@@ -281,6 +284,7 @@ def test_a_fit_of_the_estimator_is_timed_beside_logistic_regression():
     assert 0.3 < accuracy_row.ours <= 1 and accuracy_row.verdict in ("ok", "below")
 
 
+@pytest.mark.slow
 def test_the_classifiers_that_are_compared_see_the_tail():
     pytest.importorskip("imblearn")
     found = rebalanced.accuracies(rebalanced.made(1000, 2000, 20, seed=0), rebalanced.classifiers())

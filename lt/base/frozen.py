@@ -1,7 +1,7 @@
 """Stage 1 with `train.epochs: 0`: the backbone stays as its weights have it, or as nothing at all, and a head is fitted on its features.
 
-The base stage fits the head itself, on the features of the images as they are, rather than reading those that the stage features
-caches: so the graph is the same for every backbone, and whatever reads a base model, reads this one.
+The base stage fits the head itself, on the features of the images as they are, so that the graph is the same for every backbone,
+and whatever reads a base model, reads this one. It keeps these features for the stage features, which does not compute them again.
 """
 
 import numpy as np
@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from lt.core.params import Settings
+from lt.data.split import Split
 from lt.features import features_of
 from lt.input.part import TrainingPart
+from lt.input.streamed import images_of
 from lt.network import classifier
 from lt.network.classifier import Classifier
 from lt.training.lbfgs import converge
@@ -18,7 +20,7 @@ from lt.training.objective import expert_sum
 from lt.training.setup import Trained, specification
 
 
-def fit_base(settings: Settings, part: TrainingPart, seed: int) -> Trained:
+def fit_base(settings: Settings, part: TrainingPart, seed: int, test: Split) -> Trained:
     """The backbone, its features standardised over the training part, and the head that minimises the loss of params.yaml on them.
 
     All images weigh the same, as they are, and train.weight_decay is the ridge penalty (lt.training.lbfgs.converge); so the logits embody
@@ -32,12 +34,15 @@ def fit_base(settings: Settings, part: TrainingPart, seed: int) -> Trained:
     model = classifier.build(specification(settings, part), seed).to(where).eval()
     model.requires_grad_(False)
     loss = settings.plugin("loss", part.subset.counts).to(where)
-    raw = features_of(model, part.images, settings.train.batch_size, np.dtype(np.float32))
+    size, dtype = settings.train.batch_size, np.dtype(np.float32)
+    raw = features_of(model, part.images, size, dtype)
     if not np.isfinite(raw).all():
         raise ValueError(f"models.{settings.model}: got features that are NaN or infinite; are its weights those of this network?")
-    features = standardise(model, raw).to(where)
-    log = fit_head(model.head, loss, features, part.labels, settings.train.weight_decay)
-    return Trained(model.eval(), [by_pass(line) for line in log], loss.logit_prior.cpu().numpy())
+    clean = standardise(model, raw)
+    log = fit_head(model.head, loss, clean.to(where), part.labels, settings.train.weight_decay)
+    of_test = features_of(model.eval(), images_of(test, np.arange(len(test.labels)), where), size, dtype)
+    features = {"clean": clean.numpy(), "test": of_test}
+    return Trained(model, [by_pass(line) for line in log], loss.logit_prior.cpu().numpy(), features=features)
 
 
 @torch.no_grad()

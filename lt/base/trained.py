@@ -10,6 +10,7 @@ from lt.data.split import Split
 from lt.input.part import TrainingPart
 from lt.network import classifier
 from lt.training import checkpoint, engine, objective
+from lt.training.contracts import HasDevelopmentSet, StartsLater
 from lt.training.development import development_split
 from lt.training.setup import Trained, specification, state_parts, tester
 
@@ -18,8 +19,9 @@ def train_base(settings: Settings, part: TrainingPart, seed: int, test: Split | 
     """Trains the base model, on all of the part but what its weighting holds out; test: see tester."""
     where = part.images.device
     state = checkpoint.Checkpoint(f"base-{seed}", state_parts(settings, part, seed, settings.train, AXES))
-    asked = getattr(make_weighting(settings, part.subset.counts, where), "dev", None)
-    part, (dev_images, dev_labels) = development_split(part, *asked, seed) if asked else (part, (None, None))
+    asking = make_weighting(settings, part.subset.counts, where)
+    has_dev = isinstance(asking, HasDevelopmentSet)
+    part, (dev_images, dev_labels) = development_split(part, *asking.dev, seed) if has_dev else (part, (None, None))
     class_counts = part.subset.counts
     model = classifier.build(specification(settings, part), seed).to(where)
     if told := share_trained(model):
@@ -48,10 +50,10 @@ def share_trained(model: nn.Module) -> str:
 def make_weighting(settings: Settings, class_counts: np.ndarray, where: torch.device):
     """The weighting that params.yaml names; ValueError where it would never act, or does not go with the mix."""
     weighting, name = settings.plugin("weighting", class_counts), settings.weighting
-    start = getattr(weighting, "start_epoch", 0)
+    start = weighting.start_epoch if isinstance(weighting, StartsLater) else 0
     if start >= settings.train.epochs:
         expected = f"less than train.epochs ({settings.train.epochs}), or it never acts"
         raise ValueError(f"weightings.{name}.start_epoch: got {start}, expected {expected}")
-    if hasattr(weighting, "dev") and settings.mix != "none":
+    if isinstance(weighting, HasDevelopmentSet) and settings.mix != "none":
         raise ValueError(f"mix: got {settings.mix!r}, expected 'none' with weighting {name}, which looks ahead on unmixed losses")
     return weighting.to(where) if isinstance(weighting, nn.Module) else weighting

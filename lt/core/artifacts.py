@@ -36,6 +36,11 @@ def row_dir(row: str, seed: int) -> Path:
     return stage_dir(stage, *([method] if method else []), seed)
 
 
+def measured_dir(row: str, seed: int) -> Path:
+    """Folder that holds what was measured on a table row."""
+    return stage_dir("evaluate", row, seed)
+
+
 @contextmanager
 def writing(folder: Path):
     """Yields an empty folder that takes the place of `folder`, with a manifest, when the block ends without an error.

@@ -32,9 +32,9 @@ def run(main: Callable[[], None]) -> None:
     keep_freed_memory()
     stage = Path(sys.argv[0]).stem
     try:
-        attest.begin(stage, sys.argv[1:])
         if stage in STAGES[1:] and not {"DVC_STAGE", "RANK"} & os.environ.keys():
             importlib.import_module("stages.check").main()  # which DVC runs before any stage, and several processes ran as one
+        attest.begin(stage, sys.argv[1:])  # after the check, whose marker subsample depends on
         main()
         write_cost(stage, sys.argv[1:], time.perf_counter() - start)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:

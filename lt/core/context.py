@@ -11,7 +11,8 @@ from lt.core.subset import Subset
 
 def made_of(settings: Settings, subset: Subset) -> dict[str, str]:
     """The names on the axes, the imbalance with its profile, and the first 12 digits of two sha256: subset, of the training
-    positions, and data, of the raw files; extra_data, only where the base model is trained with more than the subset.
+    positions, and data, of the raw files; extra_data, only where the base model is trained with more than the subset; fold, only
+    where the test part is one of several.
 
     Raises ArtifactError where the subset is of another data set than params.yaml names.
     """
@@ -19,12 +20,15 @@ def made_of(settings: Settings, subset: Subset) -> dict[str, str]:
         found = f"got data set {subset.dataset}, and params.yaml names {settings.dataset}"
         raise ArtifactError(f"{artifacts.stage_dir('data')}: {found}; run: dvc repro subsample")
     extra = {"extra_data": f"labelled images that the subset left out, in weighting {settings.weighting}"}
+    options = settings.options("datasets", settings.dataset)
+    fold = {"fold": f"{options.get('fold', 0)} of {options['folds']}"} if options.get("folds") else {}
     return {
         **{axis: getattr(settings, axis) for axis in AXES},
         "imbalance": f"{subset.imbalance:g} ({subset.profile})",
         "subset": subset.sha256[:12],
         "data": subset.raw_sha256[:12],
         **(extra if settings.adds_images() else {}),
+        **fold,
     }
 
 

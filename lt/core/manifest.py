@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lt.core.files import read_regular, sha256
+from lt.core.row_names import evaluation
 
 NAME = "manifest.json"
 # LT_VERIFY=0 believes what is there.
@@ -146,6 +147,8 @@ def mend(folder: Path) -> str:
 def stage_of(folder: Path) -> str:
     """The name that DVC has for the stage that makes artifacts/<kind>/..."""
     kind, *rest = folder.parts[1:]
+    if kind == "evaluate" and len(rest) == 2:
+        return evaluation(*rest)
     return "subsample" if kind == "data" else f"{kind}@{'-'.join(rest)}"
 
 
@@ -155,7 +158,7 @@ def again(path: Path) -> str:
     if kind == "artifacts" and len(rest) > 1:
         return f"run: dvc repro {stage_of(path.parent)} (without DVC: its stage)"
     if kind == "results":
-        return f"run: dvc repro (without DVC: python -m stages.evaluate {path.stem})"
+        return "run: dvc repro (without DVC: python -m stages.report)"
     if kind == "data" and len(rest) == 1:
         return f"run: python -m stages.index {path.stem}"
     return "delete it and make it again"

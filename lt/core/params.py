@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lt.core.options import LARGEST, Count, Fraction, Index, NonNegative, Positive, Seed
 from lt.core.plugins import load as load_plugin, unknown
 from lt.core.row_names import row_names
+from lt.core.schemas import Names
 from lt.core.yaml_file import YamlError, read_yaml
 
 PATH = Path("params.yaml")
@@ -103,19 +104,11 @@ class Report(Block):
     row: str
 
 
-class Settings(Block):
+class Settings(Block, Names):
     """Everything in params.yaml, checked."""
 
-    dataset: str
     imbalance: Annotated[float, Field(ge=1, le=LARGEST)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
-    model: str
-    head: str
-    loss: str
-    mix: str
-    weighting: str
-    sampler: str
-    augment: str
     subset: Subset
     train: Train
     features: Features

@@ -24,3 +24,9 @@ def maker(row: str) -> Maker:
     if row.startswith(STUDENT):
         return Maker("distill", row.removeprefix(STUDENT))
     return Maker("retrain", row)
+
+
+def evaluation(row: str, seed: int | str) -> str:
+    """The stage that evaluates a row of a seed, as DVC names it: balms -> evaluate@balms-0, xerm_pc -> evaluate_xerm@pc-0."""
+    stage, method = maker(row)
+    return {"base": f"evaluate_base@{seed}", "retrain": f"evaluate@{method}-{seed}", "distill": f"evaluate_xerm@{method}-{seed}"}[stage]

@@ -32,8 +32,8 @@ class Head(Plugin):
     num_experts: Count
 
 
-class Context(BaseModel):
-    """What a row was made of, see lt/core/context.py."""
+class Names(BaseModel):
+    """The plug-in on each axis of lt.core.params."""
 
     dataset: str
     model: str
@@ -43,6 +43,11 @@ class Context(BaseModel):
     weighting: str
     sampler: str
     augment: str
+
+
+class Context(Names):
+    """What a row was made of, see lt/core/context.py."""
+
     imbalance: str
     subset: str
     data: str
@@ -133,22 +138,28 @@ class SeedDetails(BaseModel):
     metrics: Metrics
 
 
-class Measured(BaseModel):
-    """Of results/details/<row>.json, what a table of recipes shows."""
-
-    context: dict[str, Any]
-    mean: Metrics
-    sd: Metrics
-
-
-class Details(Measured):
-    """results/details/<row>.json, everything measured on a row."""
+class Judged(BaseModel):
+    """What a row was made of and judged on."""
 
     row: str
+    context: dict[str, Any]
     classes: list[str]
     train_counts: list[Index]
     test_counts: list[Index]
     val_size: Annotated[int, Field(ge=0, le=MOST)]
+
+
+class Measured(Judged):
+    """measured.json of evaluate, everything measured on a row of one seed."""
+
+    result: SeedDetails
+
+
+class Details(Judged):
+    """results/details/<row>.json, everything measured on a row."""
+
+    mean: Metrics
+    sd: Metrics
     seeds: dict[str, SeedDetails]
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from lt.core.params import Settings
 from lt.core.plugins import module_of, with_defaults
+from lt.data.contracts import HasParts, Packs
 from lt.data.index import data_root, fingerprint, verify
 from lt.data.split import Split
 
@@ -21,7 +22,7 @@ def open_dataset(settings: Settings, split: str, check: Literal["full", "quick",
     if check != "none":
         verify(name, data_root(), options, full=check == "full")
     part = module_of("datasets", name).open_split(data_root(), split, **options)
-    if getattr(part.images, "packed", False):
+    if isinstance(part.images, Packs) and part.images.packed:
         from lt.data.packed import PackedImages
 
         images = PackedImages(part.images, data_root() / ".packed", f"{name}-{split}", fingerprint(name))
@@ -32,4 +33,4 @@ def open_dataset(settings: Settings, split: str, check: Literal["full", "quick",
 def parts(name: str, options: dict[str, Any]) -> tuple[str, ...]:
     """The parts of a data set: train, test and, where it has one of its own, val."""
     module = module_of("datasets", name)
-    return module.parts(**with_defaults("datasets", name, options)) if hasattr(module, "parts") else ("train", "test")
+    return module.parts(**with_defaults("datasets", name, options)) if isinstance(module, HasParts) else ("train", "test")

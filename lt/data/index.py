@@ -10,6 +10,7 @@ from lt.core import artifacts
 from lt.core.files import sha256
 from lt.core.plugins import module_of, with_defaults
 from lt.core.schemas import IndexFile
+from lt.data.contracts import ListsImages, Prepares
 
 FOLDER = Path("data")
 # Above it, only a full check reads every byte; a quick one compares names and sizes.
@@ -34,10 +35,8 @@ def index_path(name: str) -> Path:
 def make(name: str, root: Path, options: dict[str, Any], full: bool = False) -> dict:
     """Downloads what is missing, checks what is there, and lists the raw files.
 
-    A data set in lt/datasets/<name>.py defines, beside open_split, raw_files(root, **options) -> {name in the index: file}
-    and, where there is something to download or to check, prepare(root, **options). One whose images are too many for a line
-    each defines list_images(root, contents, **options) -> entries of a compact index of its own, besides its raw files, and
-    compare_images(root, entries, full, **options) -> differences from it, one per line.
+    A data set in lt/datasets/<name>.py defines, beside open_split, raw_files(root, **options) -> {name in the index: file};
+    what else it may define is in lt/data/contracts.py.
 
     full: reads and hashes also every image of a compact index, instead of one in a thousand
     returns {"dataset", "files": [{"path", "sha256", "size" in bytes}], "images": what list_images gave}, files sorted by path
@@ -45,13 +44,13 @@ def make(name: str, root: Path, options: dict[str, Any], full: bool = False) -> 
     """
     options = with_defaults("datasets", name, options)
     module = module_of("datasets", name)
-    if hasattr(module, "prepare"):
+    if isinstance(module, Prepares):
         module.prepare(root, **options)
     files = sorted(module.raw_files(root, **options).items())
     with ThreadPoolExecutor() as pool:
         hashes = pool.map(sha256, [file for _, file in files])
         listed = [{"path": path, "sha256": sha, "size": file.stat().st_size} for (path, file), sha in zip(files, hashes)]
-    compact = {"images": module.list_images(root, full, **options)} if hasattr(module, "list_images") else {}
+    compact = {"images": module.list_images(root, full, **options)} if isinstance(module, ListsImages) else {}
     return {"dataset": name, "files": listed, **compact}
 
 
@@ -111,7 +110,7 @@ def verify(name: str, root: Path, options: dict[str, Any], full: bool = True) ->
             hashes = pool.map(sha256, [files[path] for path in same_size])
             changed |= {path for path, sha in zip(same_size, hashes) if sha != indexed[path][1]}
     differences += [f"changed: {path}" for path in sorted(changed)]
-    if not differences and hasattr(module, "compare_images"):  # other lists name other images
+    if not differences and isinstance(module, ListsImages):  # other lists name other images
         differences = module.compare_images(root, artifacts.read_json(index_path(name), IndexFile).get("images", []), full, **options)
     if differences:
         more = [f"... and {len(differences) - SHOWN} more"] if len(differences) > SHOWN else []

@@ -7,29 +7,31 @@ from pathlib import Path
 
 import numpy as np
 
-from lt.core.options import Count, Fraction, OpenFraction
+from lt.core.options import Count, Fraction, Index, OpenFraction
 from lt.data.decode import ENDINGS, MEAN, OTHER_IMAGES, STD, THREADS, Corrupt, ImageFiles, attempt, listing, refuse
 from lt.data.split import Split
 
 
 def open_split(
     root: Path, split: str, *, path: str = "data/folder", image_size: Count = 32, test_fraction: OpenFraction = 0.2,
-    max_corrupt: Fraction = 0.0,
+    folds: Index = 0, fold: Index = 0, max_corrupt: Fraction = 0.0,
 ) -> Split:
     """Train or test part of a folder of images; classes are the names of the class folders, sorted.
 
     Without a test folder, the test part is carved out of train: of each class, the round(test_fraction * n) images whose paths
     have the smallest sha256, at least one and at most n - 1. So it depends on nothing but the names, and an added image moves
-    few others. Images become RGB (transparent parts white, 16-bit grey cut to 8 bits, the first frame of several), upright (EXIF),
+    few others. With `folds`, it is every folds-th image of each class in that order, from a place that goes with `fold`: over
+    all folds, each image is tested once. Images become RGB (transparent parts white, 16-bit grey cut to 8 bits, the first frame of several), upright (EXIF),
     and a centred square of image_size pixels.
 
     max_corrupt: share of a part's images that may fail to decode; they are told, and grey squares stand for them
 
     root: data root; `path` is absolute or relative to the root's parent, the project    split 'train' or 'test'
-    raises ValueError where the folder is not laid out as above, naming all folders or files that are wrong
+    raises ValueError where the folder is not laid out as above, naming all folders or files that are wrong, and where it cannot
+    be parted into so many folds
     """
     folder = Path(root).parent / path
-    parts = _parts(folder, test_fraction)
+    parts = _parts(folder, test_fraction, folds, fold)
     classes = tuple(parts["train"])
     labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(images) for images in parts[split].values()])
     return Split(ImageFiles(_files(folder, parts[split]), image_size, max_corrupt), labels, classes, MEAN, STD)
@@ -43,12 +45,12 @@ def raw_files(root: Path, path: str, **_) -> dict[str, Path]:
     return {name: folder / name for classes in found.values() for images in classes.values() for name in images}
 
 
-def prepare(root: Path, path: str, image_size: int, test_fraction: float, max_corrupt: float) -> None:
+def prepare(root: Path, path: str, image_size: int, test_fraction: float, folds: int, fold: int, max_corrupt: float) -> None:
     """Decodes every image once; ValueError that tells all that is wrong at once: the layout as open_split, and what cannot be
     decoded, where that is more than max_corrupt of a part."""
     folder = Path(root).parent / path
     found, wrong = _layout(folder)
-    parts = found if wrong else _parts(folder, test_fraction)
+    parts = found if wrong else _parts(folder, test_fraction, folds, fold)
     too_many: list[tuple[Path, str]] = []
     for part in parts.values():
         files = _files(folder, part)
@@ -75,19 +77,34 @@ def _refuse(wrong: list[str]) -> None:
         raise ValueError("\n".join(wrong))
 
 
-def _parts(folder: Path, test_fraction: float) -> dict[str, dict[str, list[str]]]:
+def _parts(folder: Path, test_fraction: float, folds: int, fold: int) -> dict[str, dict[str, list[str]]]:
     """Paths of the images, by part and class, both parts with the same classes in the same order."""
     found, wrong = _layout(folder)
-    _refuse(wrong)
+    _refuse(wrong + (_fold_mistakes(folder, found, folds, fold) if folds else []))
     if "test" in found:
         return found
     parts = {"train": {}, "test": {}}
-    for name, images in found["train"].items():
+    for number, (name, images) in enumerate(found["train"].items()):
         by_hash = sorted(images, key=lambda path: hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest())
-        taken = set(by_hash[: min(max(round(test_fraction * len(images)), 1), len(images) - 1)])
+        if folds:
+            taken = set(by_hash[(fold - number) % folds :: folds])  # the images left over of each class fall to different folds
+        else:
+            taken = set(by_hash[: min(max(round(test_fraction * len(images)), 1), len(images) - 1)])
         parts["test"][name] = [path for path in images if path in taken]
         parts["train"][name] = [path for path in images if path not in taken]
     return parts
+
+
+def _fold_mistakes(folder: Path, found: dict[str, dict[str, list[str]]], folds: int, fold: int) -> list[str]:
+    """Why these images cannot be parted into so many folds."""
+    wrong = [] if folds > 1 else [f"folds: got {folds}, expected 2 or more, or 0 for one test part of test_fraction"]
+    if fold >= folds:
+        wrong.append(f"fold: got {fold}, expected 0 to {folds - 1}, the fold of {folds} that is tested on")
+    if "test" in found:
+        wrong.append(f"folds: got {folds}, and {folder / 'test'} is the test part; expected 0, or no such folder")
+    elif few := [f"{name}: {len(images)}" for name, images in found["train"].items() if len(images) < folds]:
+        wrong.append(listing(f"classes of {folder / 'train'} have fewer images than folds ({folds}); lower folds, or add images", few))
+    return wrong
 
 
 def _layout(folder: Path) -> tuple[dict[str, dict[str, list[str]]], list[str]]:

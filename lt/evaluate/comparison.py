@@ -142,7 +142,7 @@ class Comparison:
 def compare(first: dict, second: dict, metric: str) -> Comparison:
     """Compares two rows by their details (results/details/<row>.json) in one metric, over the seeds that both have.
 
-    Pairs test images where both rows were made from one subset of the same raw data, which fixes the test part.
+    Pairs test images where both rows were made from one subset and fold of the same raw data, which fixes the test part.
     Raises ValueError for an unknown or undefined metric, no common seed, or different data.
     """
     for name in ("classes", "test_counts"):
@@ -156,7 +156,7 @@ def compare(first: dict, second: dict, metric: str) -> Comparison:
     if not seeds:
         raise ValueError(f"no common seed: got {list(first['seeds'])} and {list(second['seeds'])}; run both with the same seeds")
     values = [[row["seeds"][seed]["metrics"][metric] for seed in seeds] for row in (first, second)]
-    paired = all(first["context"].get(key) == second["context"].get(key) for key in ("dataset", "data", "subset"))
+    paired = all(first["context"].get(key) == second["context"].get(key) for key in ("dataset", "data", "subset", "fold"))
     by_image = _by_image(first, second, metric, seeds, paired)
     return Comparison(metric, seeds, float(np.mean(values[0])), float(np.mean(values[1])), over_seeds(*values), by_image, paired)
 

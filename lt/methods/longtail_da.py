@@ -1,6 +1,19 @@
-"""Longtail_DA: class-balanced weights plus a weight per example, learned batch by batch from a balanced development set."""
+"""Longtail_DA: class-balanced weights plus a weight per example, learned batch by batch from a balanced development set.
 
-from typing import Literal
+beta: w_c in proportion to (1 - beta) / (1 - beta^n_c), sum C
+inner_lr: of the look-ahead step; null is the current lr    reduction: of the batch in the look-ahead step; sum as published
+eps_lr: 0.01 as published; with the published look-ahead rate of 1e-3 and less, eps stays near 1e-5 and does next to nothing:
+    see the column eps_to_weight, mean |eps_i| / w_y
+clip_min: smallest weight allowed (null: none, and a weight may turn negative)    normalize: scale weights back to their sum
+dev_source: train_resampled draws class-balanced batches from all training images; train_subset holds out
+    min(dev_per_class, n_c // 2) images of each class, which are then not trained on. dev_per_class is used by it alone.
+
+The published development set is further, balanced data, which no other method sees; neither source here adds data.
+(source: Jamal et al. 2020, Rethinking class-balanced methods from a domain adaptation perspective, algorithm 1)
+"""
+
+from dataclasses import dataclass, field
+from typing import Callable, Literal
 
 import numpy as np
 import torch
@@ -43,22 +56,10 @@ def fit(
     """The base head, trained on with loss weights w_y + eps_i: w by effective number, eps by one step of look-ahead.
 
     This is the second, weighted phase of the published schedule, restricted to the head: the base model is the first phase, so
-    training starts from the base head. Per batch, with eps = 0: one plain SGD step on the weighted losses; the gradient of the
-    development loss after it, with respect to eps; eps = -eps_lr * gradient; then the real step, on the mean of
-    (w_y + eps_i) * loss_i. Nothing is carried over between batches. With eps_lr = 0 it is class-balanced weighting.
-
-    beta: w_c in proportion to (1 - beta) / (1 - beta^n_c), sum C
-    inner_lr: of the look-ahead step; null is the current lr    reduction: of the batch in the look-ahead step; sum as published
-    eps_lr: 0.01 as published; with the published look-ahead rate of 1e-3 and less, eps stays near 1e-5 and does next to nothing:
-        see the column eps_to_weight, mean |eps_i| / w_y
-    clip_min: smallest weight allowed (null: none, and a weight may turn negative)    normalize: scale weights back to their sum
-    dev_source: train_resampled draws class-balanced batches from all training images; train_subset holds out
-        min(dev_per_class, n_c // 2) images of each class, which are then not trained on. dev_per_class is used by it alone.
-    The published development set is further, balanced data, which no other method sees; neither source here adds data.
+    training starts from the base head, by steps of LookAhead. With eps_lr = 0 it is class-balanced weighting.
 
     returns the head and its log; the logits embody prior * w, close to uniform
     raises ValueError where train_subset meets a class of a single image, and on normalize without clip_min
-    (source: Jamal et al. 2020, Rethinking class-balanced methods from a domain adaptation perspective, algorithm 1)
     """
     if normalize and clip_min is None:
         raise ValueError("longtail_da.normalize: needs clip_min (0.0, say): a sum that may be negative cannot be scaled")
@@ -71,35 +72,59 @@ def fit(
     batches = shuffled_batches(len(trained_on), batch_size, generator)
     counts = np.bincount(inputs.labels[trained_on], minlength=len(inputs.counts))
     class_weights = effective_number_weights(counts, beta)
-    weight_of = torch.from_numpy(class_weights).to(inputs.device, bank.dtype)
-    loss = ce.make(counts).to(inputs.device)
-    ratios = []
+    training = LookAhead(
+        head, ce.make(counts).to(inputs.device), torch.from_numpy(class_weights).to(inputs.device, bank.dtype),
+        lambda: bank.batch(trained_on[next(batches)], generator),
+        lambda: bank.batch(pool.draw_balanced(dev_batch_size, dev_generator), dev_generator),
+        inner_lr, eps_lr, reduction, clip_min, normalize,
+    )
+    recipe = {"steps": steps, "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
+    log = descend(head, training.step, columns=training.columns, **recipe)
+    natural = prior(counts)
+    return Retrained(head, logit_prior=embodied_prior(natural, counts, natural * class_weights), log=log)
 
-    def step(optimizer: SGD) -> Outcome:
-        features, target = bank.batch(trained_on[next(batches)], generator)
-        dev_batch = bank.batch(pool.draw_balanced(dev_batch_size, dev_generator), dev_generator)
-        weights = weight_of[target]
-        look_ahead_lr = inner_lr or optimizer.lr
-        scale = 1.0 if reduction == "sum" else 1 / len(target)
-        eps = -eps_lr * eps_gradient(head, loss, (features, target), weights, dev_batch, look_ahead_lr, scale)
-        ratios.append((eps.abs() / weights).mean())
-        logits = head(features)
-        losses = expert_sum(loss, logits, target)
+
+@dataclass
+class LookAhead:
+    """Per batch, with eps = 0: one plain SGD step on the weighted losses; the gradient of the development loss after it, with
+    respect to eps; eps = -eps_lr * gradient; then the real step, on the mean of (w_y + eps_i) * loss_i. Nothing is carried over
+    between batches.
+
+    weight_of (C,)    batch(), dev_batch() -> features (B, D), target (B,): one after another    the others: options of fit
+    ratios: mean |eps_i| / w_y of each step since `columns` was called
+    """
+
+    head: nn.Module
+    loss: nn.Module
+    weight_of: torch.Tensor
+    batch: Callable[[], tuple[torch.Tensor, torch.Tensor]]
+    dev_batch: Callable[[], tuple[torch.Tensor, torch.Tensor]]
+    inner_lr: float | None
+    eps_lr: float
+    reduction: str
+    clip_min: float | None
+    normalize: bool
+    ratios: list[torch.Tensor] = field(default_factory=list)
+
+    def step(self, optimizer: SGD) -> Outcome:
+        features, target = self.batch()
+        weights = self.weight_of[target]
+        scale = 1.0 if self.reduction == "sum" else 1 / len(target)
+        inner_lr = self.inner_lr or optimizer.lr
+        gradient = eps_gradient(self.head, self.loss, (features, target), weights, self.dev_batch(), inner_lr, scale)
+        eps = -self.eps_lr * gradient
+        self.ratios.append((eps.abs() / weights).mean())
+        logits = self.head(features)
+        losses = expert_sum(self.loss, logits, target)
         optimizer.zero_grad()
-        (corrected(weights, eps, clip_min, normalize) * losses).mean().backward()
+        (corrected(weights, eps, self.clip_min, self.normalize) * losses).mean().backward()
         optimizer.step()
         return Outcome(features, target, logits.detach(), losses.detach())
 
-    def columns() -> dict[str, float]:
-        mean = torch.stack(ratios).mean().item()
-        ratios.clear()
+    def columns(self) -> dict[str, float]:
+        mean = torch.stack(self.ratios).mean().item()
+        self.ratios.clear()
         return {"eps_to_weight": mean}
-
-    log = descend(
-        head, step, steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, columns=columns
-    )
-    natural = prior(counts)
-    return Retrained(head, logit_prior=embodied_prior(natural, counts, natural * class_weights), log=log)
 
 
 def eps_gradient(

@@ -10,7 +10,7 @@ from lt.evaluate.headline import HEADLINE, NO_FRACTION
 from lt.page.parts import figure, grid
 from lt.page.plot import MOST_MARKS, Mark, dot_list, linear
 from lt.page.sources import Sources
-from lt.published.recipes import Numbers, Recipe, followed
+from lt.published.recipes import Numbers, Recipe, followed, percent
 from lt.report.words import number
 
 LOWER_IS_BETTER = ("nll", "ece")
@@ -28,9 +28,10 @@ def summary(sources: Sources) -> str:
     sizes = f"{len(counts)} classes, {sum(counts):,} training images ({span}{kept}), {tests:,} test images; "
     seeds = context["seeds"].split()
     extra = f" Trained with extra data: {context['extra_data']}." if "extra_data" in context else ""
+    fold = f" Tested on fold {context['fold']} (from 0); what comes after ± is over seeds, not over folds." if "fold" in context else ""
     text = (
         f"Imbalance {context['imbalance']}; {sizes}model {context['model']}, loss {context['loss']}, "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {' '.join(seeds)}.{extra}"
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {' '.join(seeds)}.{extra}{fold}"
     )
     return escape(text)
 
@@ -122,7 +123,7 @@ def table(sources: Sources) -> str:
     for name in HEADLINE:
         values = [content["mean"][name] for content in sources.rows.values() if content["mean"][name] is not None]
         best[name] = (min if name in LOWER_IS_BETTER else max)(values, default=None)
-        if _is_noise(sources, name):
+        if not _stands_out(sources, name):
             best[name] = None
     groups = "".join(f'<th colspan="{width}" scope="colgroup">{title}</th>' for title, width in GROUPS)
     names = "".join(f'<th scope="col">{TITLES.get(name, name)}{"" if name in NO_FRACTION else " %"}</th>' for name in HEADLINE)
@@ -137,11 +138,11 @@ def table(sources: Sources) -> str:
     )
 
 
-def _is_noise(sources: Sources, name: str) -> bool:
-    """Whether the best row of a column cannot be told from the next one: other test images or seeds could turn them round."""
+def _stands_out(sources: Sources, name: str) -> bool:
+    """Whether the best row of a column can be told from the next one, which other test images or seeds could not turn round."""
     defined = [row for row in sources.details if sources.rows[row]["mean"][name] is not None]
     first, second, *_ = [*sorted(defined, key=lambda row: sources.rows[row]["mean"][name], reverse=name not in LOWER_IS_BETTER), None, None]
-    return second is not None and compare(sources.details[second], sources.details[first], name).verdict().startswith("noise")
+    return second is None or compare(sources.details[second], sources.details[first], name).verdict().startswith("more than")
 
 
 def _protocol(recipe: Recipe | None) -> str:
@@ -163,6 +164,6 @@ def _cell(name: str, content: dict, best: float | None, published: list[Numbers]
     data = f' data-metric="{name}" data-mean="{mean}"' + ("" if sd is None else f' data-sd="{sd}"')
     # The bar is for recalls and accuracies: an error has no end to measure it against.
     bar = "" if name in LOWER_IS_BETTER else f' style="--share:{100 * mean:.1f}%"'
-    values = [f"{100 * numbers[name]:.1f}" for numbers in published if name in numbers]
+    values = [percent(numbers[name]) for numbers in published if name in numbers]
     below = f"<div><small>published {' and '.join(values)}</small></div>" if values else ""
     return f'<td{data}{" class=best" if mean == best else ""}{bar}>{number(name, content, "<small>", "</small>")}{below}</td>'

@@ -130,7 +130,7 @@ def read_costs(settings: Settings) -> dict[str, list[dict[str, Any]]]:
         **{stage: [f"{stage}_{seed}" for seed in seeds] for stage in ("base", "features")},
         "retrain": [f"retrain_{method}_{seed}" for method in settings.methods for seed in seeds],
         "distill": [f"distill_{teacher}_{seed}" for teacher in settings.teachers for seed in seeds],
-        "evaluate": [f"evaluate_{row}" for row in rows],
+        "evaluate": [f"evaluate_{row}_{seed}" for row in rows for seed in seeds],
         "report": ["report"],
     }
     found = {stage: [cost for name in files if (cost := _read_cost(COST / f"{name}.json"))] for stage, files in names.items()}

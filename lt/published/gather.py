@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lt.core import artifacts
 from lt.core.params import at
-from lt.core.schemas import Measured
+from lt.core.row_names import evaluation
 from lt.evaluate.headline import HEADLINE
+from lt.evaluate.row import rounded
 from lt.published import lock
 from lt.published.budget import changes
 from lt.published.recipes import Numbers, Recipe
-from lt.published.workspace import TRAINING, Collected, Workspace, details
-from lt.report.table import dvc_stage
+from lt.published.workspace import TRAINING, Collected, Workspace, measured
+from lt.report.merge import read_details
 
 # Half the width of the band around our mean, where twice the standard deviation is less: a point of accuracy.
 LEAST = 0.01
@@ -98,18 +98,20 @@ def row_of(workspace: Workspace, found: Collected, row: str, published: list[Num
     """
     first, *others = [_parted(numbers) for numbers in published] or [_parted({})]
     content = {"budget": budget, **first, "also": others, "stages": []}
-    last = dvc_stage(row)
-    if last not in found.made:
-        return content | {"status": "not run"}
     seeds = found.seeds([row])
+    if not seeds:
+        return content | {"status": "not run"}
+    last = [evaluation(row, seed) for seed in seeds]
+    under = {stage for name in last for stage in lock.rests_on(found.made, name)}
     # check is made anew with every set of seeds, and has no part in the numbers.
-    stages = [stage for stage in lock.rests_on(found.made, last, seeds) if stage.startswith((*TRAINING, last))]
+    stages = [stage for stage in found.made if stage in under and stage.startswith((*TRAINING, "evaluate"))]
     stale = [stage for stage in stages if _is_stale(stage, workspace, found)]
-    if stale or not details(workspace, row).is_file():
-        return content | {"status": "out of date", "changed": stale or [last]}
-    measured = artifacts.read_json(details(workspace, row), Measured)
+    gone = [name for name, seed in zip(last, seeds) if not measured(workspace, row, seed).is_dir()]
+    if stale or gone:
+        return content | {"status": "out of date", "changed": stale or gone}
+    details = rounded(read_details(row, seeds, workspace.folder))
     names = dict.fromkeys((*HEADLINE, *(name for numbers in (first, *others) for name in numbers["published"])))
-    mean, sd = ({name: measured[kind].get(name) for name in names} for kind in ("mean", "sd"))
+    mean, sd = ({name: details[kind].get(name) for name in names} for kind in ("mean", "sd"))
     return content | {
         "status": "done",
         "seeds": seeds,
@@ -117,7 +119,7 @@ def row_of(workspace: Workspace, found: Collected, row: str, published: list[Num
         "sd": sd,
         **_compared(first, mean, sd, budget),
         "also": [numbers | _compared(numbers, mean, sd, budget) for numbers in others],
-        "context": measured["context"],
+        "context": details["context"],
         "other_code": [stage for stage in stages if _by_other_code(stage, found)],
         "stages": stages,
     }
@@ -140,10 +142,9 @@ def _compared(numbers: dict[str, Any], mean: dict[str, Any], sd: dict[str, Any],
 def _is_stale(stage: str, workspace: Workspace, found: Collected) -> bool:
     """Whether a stage was made of other options than this recipe's, or of inputs that have been made anew since."""
     params = lock.params(found.made[stage])
-    if any(at(workspace.content, key) != value for key, value in params.items() if key != "seeds"):
+    if any(at(workspace.content, key) != value for key, value in params.items()):
         return True
-    # An evaluation reads a folder that gets further seeds before it is made again.
-    return stage.startswith(TRAINING) and stage in found.changed and bool(found.changed[stage].inputs)
+    return stage in found.changed and bool(found.changed[stage].inputs)
 
 
 def _by_other_code(stage: str, found: Collected) -> bool:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 from lt.core.schemas import LockFile
 from lt.core.yaml_file import read_yaml
@@ -31,12 +31,6 @@ def command(entry: dict[str, Any]) -> list[str]:
     return entry["cmd"].removeprefix("python -m stages.").split()
 
 
-def seed(entry: dict[str, Any]) -> int | None:
-    """The seed that a stage ran with, None where it has none."""
-    _, found, value = entry["cmd"].partition(" --seed ")
-    return int(value) if found else None
-
-
 def key(entry: dict[str, Any]) -> str:
     """Hash of all that a stage was made of and of what came out, the same wherever DVC made or restored it."""
     return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:32]
@@ -47,14 +41,14 @@ def params(entry: dict[str, Any]) -> dict[str, Any]:
     return entry.get("params", {}).get("params.yaml", {})
 
 
-def rests_on(made: dict[str, dict[str, Any]], name: str, seeds: Iterable[int]) -> list[str]:
-    """A stage that was made, and those whose outputs it has read over these seeds, directly or not; in dvc.lock's order."""
-    seeds, found, todo = {None, *seeds}, {name}, [name]
+def rests_on(made: dict[str, dict[str, Any]], name: str) -> list[str]:
+    """A stage that was made, and those whose outputs it has read, directly or not; in dvc.lock's order."""
+    found, todo = {name}, [name]
     while todo:
         deps = [dep["path"] for dep in made[todo.pop()].get("deps", ())]
         for other, entry in made.items():
             outs = [out["path"] for out in entry.get("outs", ())]
-            if other not in found and seed(entry) in seeds and any(_holds(dep, out) for dep in deps for out in outs):
+            if other not in found and any(_holds(dep, out) for dep in deps for out in outs):
                 found.add(other)
                 todo.append(other)
     return [other for other in made if other in found]

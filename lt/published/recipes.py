@@ -110,6 +110,12 @@ def check_published(where: str, published: dict[str, list[Numbers]]) -> None:
                 raise RecipeError(f"{where}, published.{row}.{metric}: got {value!r}, expected a fraction, 0 to 1, not percent")
 
 
+def percent(value: float) -> str:
+    """A published value in percent, with two decimals where it has been published so: 0.6915 -> 69.15, 0.453 -> 45.3."""
+    text = f"{100 * value:.2f}"
+    return text[:-1] if text.endswith("0") else text
+
+
 def find(name: str, folder: Path = FOLDER) -> Recipe:
     """One recipe; RecipeError with the nearest names where there is none of this name."""
     recipes = read_all(folder)

@@ -2,6 +2,7 @@
 
 from typing import Any, Collection
 
+from lt.published.recipes import percent
 from lt.report.words import aligned, in_words, number
 
 SHOWN = ("balanced", "train_prior", "many", "medium", "few", "nll", "ece")
@@ -41,7 +42,7 @@ def _section(name: str, recipe: dict[str, Any]) -> str:
 
 def _row(row: str, content: dict[str, Any]) -> list[str]:
     published = content["published"].get("balanced")
-    shown = "-" if published is None else f"{100 * published:.1f}"
+    shown = "-" if published is None else percent(published)
     if content["status"] != "done":
         return [row, "-", f"{content['budget']:g}", content["status"], shown, *("-" for _ in range(len(SHOWN) + 1))]
     difference = content["difference"].get("balanced")
@@ -83,7 +84,7 @@ def _others(rows: dict[str, dict[str, Any]]) -> list[str]:
         for mark, numbers in _marked(content):
             for name, difference in numbers.get("difference", {}).items():
                 if name != "balanced" or mark:
-                    ours = [number(name, content), f"{100 * numbers['published'][name]:.1f}", f"{100 * difference:+.1f}"]
+                    ours = [number(name, content), percent(numbers["published"][name]), f"{100 * difference:+.1f}"]
                     lines.append([row + mark, name, *ours, _verdict(numbers, name)])
     return [aligned(["row", "metric", "ours %", "published %", "difference", "verdict"], lines)] if lines else []
 

@@ -1,28 +1,27 @@
 """A recipe's DVC workspace: a folder under runs/ with params.yaml, dvc.lock and a copy of the code, on the project's cache.
 
-    with held(workspace) as hold:
+    with held(workspace.folder) as hold:
         prepare(workspace, [0])
         reproduce(workspace, ["base", "crt"], hold)
         found = collect(workspace)
 """
 
-import contextlib
 import json
 import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import IO, Any, Iterable, Iterator
+from typing import IO, Any, Callable, Iterable
 
 import yaml
 
 from lt.core import artifacts
-from lt.core.row_names import row_names
+from lt.core.row_names import evaluation, maker, row_names
 from lt.core.yaml_file import read_yaml
 from lt.published import lock, notes
 from lt.published.engine import EngineError, dvc, repro
-from lt.report.table import dvc_stage
 
 RUNS = Path("runs")
 CODE = ("lt", "stages")
@@ -33,7 +32,7 @@ TRAINING = ("subsample", "base", "features", "retrain", "distill")
 
 @dataclass(frozen=True)
 class Workspace:
-    """One recipe at one budget. content: of params.yaml; its seeds do not matter"""
+    """One recipe at one budget. content: of params.yaml, but for its seeds, which `write_params` sets"""
 
     name: str
     content: dict[str, Any]
@@ -46,9 +45,19 @@ class Workspace:
         """Rows of the table, in order."""
         return row_names(self.content["methods"], self.content["teachers"])
 
+    def seeds(self) -> list[int]:
+        """The seeds that were asked for last; [] where none were."""
+        path = self.folder / "params.yaml"
+        return read_yaml(path)["seeds"] if path.is_file() else []
+
     def stages(self, rows: Iterable[str]) -> list[str]:
-        """The stages, as DVC names them, that evaluate those of the rows that this recipe has."""
-        return [dvc_stage(row) for row in self.rows() if row in rows]
+        """The stages, as DVC names them, that evaluate those of the rows that this recipe has, over the seeds asked for last."""
+        return [evaluation(row, seed) for row in self.rows() if row in rows for seed in self.seeds()]
+
+    def trainings(self, rows: Iterable[str], seed: int) -> dict[str, str]:
+        """Each of those of the rows that this recipe has -> the stage, as DVC names it, that trains it with a seed."""
+        made_by = {row: maker(row) for row in self.rows() if row in rows}
+        return {row: f"{stage}@{f'{method}-' if method else ''}{seed}" for row, (stage, method) in made_by.items()}
 
 
 @dataclass(frozen=True)
@@ -65,42 +74,23 @@ class Changes:
 
 @dataclass(frozen=True)
 class Collected:
-    """What a workspace holds: entries of dvc.lock, their notes, and what has changed under them, by stage."""
+    """What a workspace holds: entries of dvc.lock, their notes, and what has changed under them, by stage; seeds asked for last."""
 
     made: dict[str, dict[str, Any]]
     notes: dict[str, dict[str, Any]]
     changed: dict[str, Changes]
+    asked: list[int]
 
     def seeds(self, rows: Iterable[str]) -> list[int]:
-        """The seeds of that row which has most of them; [] where none is there."""
-        found = (lock.params(self.made[stage])["seeds"] for stage in map(dvc_stage, rows) if stage in self.made)
+        """Those of the seeds asked for last that are there of that row which has most of them."""
+        found = ([seed for seed in self.asked if evaluation(row, seed) in self.made] for row in rows)
         return max(found, key=len, default=[])
 
 
-@contextlib.contextmanager
-def held(workspace: Workspace) -> Iterator[IO]:
-    """Holds a workspace for this command, and the DVC that it starts, also where the command itself is killed.
-
-    DVC's own lock is free while a stage runs, when another command's code would take the place of this one's. Raises EngineError
-    where another one holds it. Yields the lock's file, to be inherited. Without effect on Windows.
-    """
-    workspace.folder.mkdir(parents=True, exist_ok=True)
-    with open(workspace.folder / ".lock", "w") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ModuleNotFoundError:
-            pass
-        except BlockingIOError:
-            told = "is in use by another command, or by a DVC that it left: wait for it, or end it"
-            raise EngineError(f"{workspace.folder} {told}") from None
-        yield file
-
-
-def prepare(workspace: Workspace, seeds: list[int]) -> None:
+def prepare(workspace: Workspace, seeds: list[int], source: Path = Path(), made_by: str | None = None) -> None:
     """Makes the workspace ready: a copy of the project's code, its data, cache and remote, and params.yaml with these seeds.
 
+    source: where the code is copied from    made_by: its commit, looked up in the working folder if none is given
     Stages run from the copy, so that an edit in the middle of a long run does not reach a part of it.
     """
     folder = workspace.folder
@@ -111,12 +101,12 @@ def prepare(workspace: Workspace, seeds: list[int]) -> None:
         dvc(folder, "init", "--no-scm", "--quiet")
     for name in CODE:
         shutil.rmtree(folder / name, ignore_errors=True)
-        shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
-        shutil.copy2(name, folder / name)
+        shutil.copy2(source / name, folder / name)
     (folder / "data").unlink(missing_ok=True)
     (folder / "data").symlink_to(Path("data").resolve(), target_is_directory=True)
-    artifacts.write_text(folder / notes.COMMIT, commit())
+    artifacts.write_text(folder / notes.COMMIT, made_by or commit())
     notes.link(folder, share(folder))
     write_params(workspace, seeds)
 
@@ -151,17 +141,27 @@ def reproduce(workspace: Workspace, rows: list[str], hold: IO | None = None, aga
     again: stages that run whatever DVC thinks of them. The project's remote, if it has one, is asked for what the cache has not.
     Raises EngineError where a stage fails, KeyboardInterrupt on a stop signal.
     """
-    from dvc.repo import Repo
+    run = partial(make, workspace, hold=hold, show=lambda told: print(f"{workspace.name}: {told}", flush=True))
+    if again:
+        run(["--force", "--single-item", *again])
+    run(workspace.stages(rows))
 
-    with Repo(str(workspace.folder)) as own:
-        pull = ["--pull"] if own.config["core"].get("remote") else []
-    run = partial(repro, workspace.folder, hold=hold, show=lambda told: print(f"{workspace.name}: {told}", flush=True))
+
+def make(workspace: Workspace, arguments: list[str], hold: IO | None, show: Callable[[str], None]) -> None:
+    """`dvc repro` with these arguments, through the remote where there is one; notes what the stages took. Raises as `reproduce` does."""
+    pull = ["--pull"] if has_remote(workspace.folder) and "--force" not in arguments else []
     try:
-        if again:
-            run("--force", "--single-item", *again)
-        run(*pull, *workspace.stages(rows))
+        repro(workspace.folder, *pull, *arguments, show=show, hold=hold)
     finally:
         notes.take(workspace.folder, lock.read(workspace.folder))
+
+
+def has_remote(folder: Path) -> bool:
+    """Whether a project or a workspace has a DVC remote."""
+    from dvc.repo import Repo
+
+    with Repo(str(folder)) as found:
+        return bool(found.config["core"].get("remote"))
 
 
 def collect(workspace: Workspace) -> Collected:
@@ -169,11 +169,11 @@ def collect(workspace: Workspace) -> Collected:
     made = lock.read(workspace.folder)
     found = {stage: notes.read(workspace.folder, entry) for stage, entry in made.items()}
     try:
-        return Collected(made, found, changed(workspace) if made else {})
+        return Collected(made, found, changed(workspace) if made else {}, workspace.seeds())
     except EngineError as error:
         if " is busy" not in str(error):
             raise
-        return Collected(made, found, {})  # DVC does not look at what a stage is at work on; what was made stands
+        return Collected(made, found, {}, workspace.seeds())  # DVC does not look at what a stage is at work on; what was made stands
 
 
 def bring_up(workspace: Workspace, rows: list[str]) -> dict[str, Changes]:
@@ -195,10 +195,9 @@ def bring_up(workspace: Workspace, rows: list[str]) -> dict[str, Changes]:
 def forget(workspace: Workspace, stages: Iterable[str]) -> None:
     """Removes the numbers of rows that rest on stages which are to run again: a kill must not leave them beside other models."""
     made, stages = lock.read(workspace.folder), set(stages)
-    for row in workspace.rows():
-        entry = made.get(dvc_stage(row))
-        if entry and stages & set(lock.rests_on(made, dvc_stage(row), lock.params(entry)["seeds"])):
-            details(workspace, row).unlink(missing_ok=True)
+    for row, seed in product(workspace.rows(), workspace.seeds()):
+        if evaluation(row, seed) in made and stages & set(lock.rests_on(made, evaluation(row, seed))):
+            shutil.rmtree(measured(workspace, row, seed), ignore_errors=True)
 
 
 def keep(workspace: Workspace, stages: list[str]) -> None:
@@ -214,13 +213,13 @@ def kept(workspace: Workspace, rows: list[str]) -> list[str]:
     """Trainings under these rows that were kept although other code has made them."""
     found, made = collect(workspace), lock.read(workspace.folder)
     last = [stage for stage in workspace.stages(rows) if stage in made]
-    under = {stage for name in last for stage in lock.rests_on(made, name, lock.params(made[name])["seeds"])}
+    under = {stage for name in last for stage in lock.rests_on(made, name)}
     return [stage for stage in made if stage in under and "kept" in found.notes[stage]]
 
 
-def details(workspace: Workspace, row: str) -> Path:
-    """Everything that was measured on a row."""
-    return workspace.folder / "results" / "details" / f"{row}.json"
+def measured(workspace: Workspace, row: str, seed: int) -> Path:
+    """The folder of everything that was measured on a row of one seed."""
+    return workspace.folder / artifacts.measured_dir(row, seed)
 
 
 def changed(workspace: Workspace, targets: Iterable[str] = ()) -> dict[str, Changes]:

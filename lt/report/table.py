@@ -4,10 +4,13 @@ from typing import Any
 
 from lt.core.context import made_of
 from lt.core.params import AXES, Settings
-from lt.core.row_names import maker
 from lt.core.subset import Subset
 from lt.evaluate.headline import HEADLINE, NO_FRACTION, ORACLE, columns
 from lt.report.words import aligned, number
+
+
+# A command for rows that are stale or missing.
+MEND = "make them anew: dvc repro (without DVC: the stages of these rows, python -m stages.evaluate ROW, then the report)"
 
 
 class TableError(ValueError):
@@ -46,26 +49,12 @@ def check_same(rows: dict[str, dict[str, Any]], wanted: dict[str, str]) -> None:
             found[row] = "; ".join(differing)
     if found:
         lines = "\n".join(f"  {row}: {what}" for row, what in found.items())
-        remedy = mend(list(found), list(rows))
-        raise TableError(f"rows that do not belong into one table with the present settings:\n{lines}\n{remedy}")
+        raise TableError(f"rows that do not belong into one table with the present settings:\n{lines}\n{MEND}")
 
 
 def _keys(content: dict[str, Any]) -> set[str]:
     """Names of everything in a row's details that all rows must have."""
     return {*content, *content.get("mean", {})}
-
-
-def mend(rows: list[str], every: list[str]) -> str:
-    """The commands that make stale or missing rows anew; `every`: all rows of the table."""
-    targets = [] if set(rows) == set(every) else [dvc_stage(row) for row in rows]
-    command = " ".join(["dvc repro", *targets])
-    return f"make them anew: {command} (without DVC: the stages of these rows, then python -m stages.evaluate ROW)"
-
-
-def dvc_stage(row: str) -> str:
-    """Name in dvc.yaml of the stage that evaluates a row."""
-    stage, method = maker(row)
-    return {"base": "evaluate_base", "retrain": f"evaluate@{method}", "distill": f"evaluate_xerm@{method}"}[stage]
 
 
 def markdown(rows: dict[str, dict[str, Any]], context: dict[str, str]) -> str:
@@ -87,6 +76,8 @@ def _preamble(context: dict[str, str], details: dict[str, Any]) -> str:
     notes = [f" {details['val_size']} images were kept out of training, for validation."] if details["val_size"] else []
     if "extra_data" in context:
         notes += [f" **Extra data**: the base model, and so every row, was trained with {context['extra_data']}."]
+    if "fold" in context:
+        notes += [f" Tested on fold {context['fold']} (from 0): sd is over seeds, not over folds, which python -m stages.folds gives."]
     if ORACLE[0] in details["mean"]:
         notes += [" oracle_*: the best of the tested epochs, chosen on the test set: not to be compared with the other columns."]
     return (

@@ -1,7 +1,7 @@
-"""What passes between the stage retrain and its methods."""
+"""What passes between the stage retrain and its methods, and what a backbone may define for them."""
 
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any, Callable, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -80,3 +80,17 @@ class Retrained:
     backbone: nn.Module | None = None
     backbone_log: list[dict[str, float]] = field(default_factory=list)
     state: Any | None = None
+
+
+@runtime_checkable
+class HasStages(Protocol):
+    """A backbone that tells the features after each of its stages, which dro_lt with layers above 1 is trained at.
+
+    stage_dims: width D_s of each, first to last; of the last, it is feature_dim
+    """
+
+    stage_dims: tuple[int, ...]
+
+    def stages(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Normalised images (B, 3, H, W) -> pooled features (B, D_s) of each stage, with experts (B, E, D_s); the last are those
+        that forward gives. Called instead of forward, in training and in evaluation mode."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lt.network.contracts import Observes
 from lt.retrain.bank import FeatureBank
 from lt.retrain.heads import trainable
 from lt.training.lbfgs import converge
@@ -55,7 +56,7 @@ def descend(
     for number in range(steps):
         optimizer.lr = rate = lr * (1 + math.cos(math.pi * number / steps)) / 2 if decay else lr
         outcome = step(optimizer)
-        if hasattr(head, "observe"):
+        if isinstance(head, Observes):
             head.observe(outcome.features, rate)
         right = mean_over_experts(outcome.logits).argmax(1) == outcome.target
         since.append(torch.stack([outcome.losses.mean(), right.to(outcome.losses.dtype).mean()]))

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from lt.core.counts import prior
 from lt.network.classifier import Classifier
+from lt.network.contracts import Observes
+from lt.retrain.contracts import HasStages
 from lt.training import distributed
 from lt.training.contracts import Mixed
 from lt.training.objective import Objective, cross_entropy, expert_sum
@@ -174,7 +176,7 @@ class OverLayers(nn.Module):
 
     def __init__(self, backbone: nn.Module, layers: int):
         super().__init__()
-        most = len(getattr(backbone, "stage_dims", (None,)))
+        most = len(backbone.stage_dims) if isinstance(backbone, HasStages) else 1
         if layers > most:
             expected = f"at most {most}, the stages of {type(backbone).__name__} that features are known of"
             raise ValueError(f"layers: got {layers}, expected {expected}")
@@ -190,7 +192,7 @@ class OnLast(nn.Module):
     def __init__(self, head: nn.Module, width: int):
         super().__init__()
         self.head, self.width = head, width
-        if hasattr(head, "observe"):
+        if isinstance(head, Observes):
             self.observe = lambda features, lr: head.observe(features[..., -width:], lr)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

@@ -20,9 +20,10 @@ from lt.core.params import TrainingSettings
 from lt.input.augmented import augmented
 from lt.input.streamed import Streamed
 from lt.network.classifier import Classifier
+from lt.network.contracts import Observes
 from lt.training import checkpoint, distributed, precision, randomness
 from lt.training.buckets import Buckets
-from lt.training.contracts import Mixed, Step
+from lt.training.contracts import HasSlowPart, LogsEpochs, Mixed, Step, TellsCoupling
 from lt.training.mixing import unmixed
 from lt.training.objective import Objective, TrainingError, mean_over_experts
 from lt.training.progress import Progress
@@ -103,7 +104,7 @@ def train(run: Run) -> list[dict[str, float]]:
 def _optimizer(run: Run) -> SGD:
     """The backbone learns at backbone_lr_factor times the rate of all else; of one that has `slow_parameters`, only these."""
     settings, backbone = run.settings, run.model.backbone
-    slow = {*getattr(backbone, "slow_parameters", backbone.parameters)()}
+    slow = {*(backbone.slow_parameters() if isinstance(backbone, HasSlowPart) else backbone.parameters())}
     parameters = [p for p in (*run.model.parameters(), *run.objective.parameters()) if p.requires_grad]
     factors = [settings.backbone_lr_factor if parameter in slow else 1.0 for parameter in parameters]
     return SGD(parameters, settings.lr, settings.momentum, settings.weight_decay, settings.nesterov, factors)
@@ -156,7 +157,7 @@ def _train_step(run: Run, epoch: int, step: int, lr: float, batch: torch.Tensor,
     run.optimizer.zero_grad()
     run.gradients.backward(loss)
     run.optimizer.step()
-    if hasattr(run.model.head, "observe"):
+    if isinstance(run.model.head, Observes):
         run.model.head.observe(distributed.all_gather(features.detach()), lr)
     right = (mean_over_experts(logits.detach()).argmax(1) == mixed.target_a).sum()
     size = torch.full_like(right, len(mixed.target_a), dtype=torch.float64)
@@ -183,7 +184,8 @@ def _mixed_shard(run: Run, epoch: int, batch: torch.Tensor, start: int, generato
 
 def _own(run: Run, size: int) -> slice:
     """The rows of a batch that this process augments: its shard, or all where images need others of their batch."""
-    is_whole = getattr(run.mix, "batch_coupled", True) or size < distributed.world_size()  # an augmentation may need an image
+    is_coupled = run.mix.batch_coupled if isinstance(run.mix, TellsCoupling) else True
+    is_whole = is_coupled or size < distributed.world_size()  # an augmentation may need an image
     return slice(0, size) if is_whole else distributed.shard(size)
 
 
@@ -225,7 +227,7 @@ def _finish_epoch(run: Run, epoch: int, losses: list[torch.Tensor]) -> None:
     size = table[:, 2].sum()
     row = {"epoch": epoch + 1, "lr": learning_rate(run.settings, epoch)}
     row |= {"loss": float((table[:, 0] * table[:, 2]).sum() / size), "accuracy": float(table[:, 1].sum() / size)}
-    row |= run.objective.epoch_stats() | getattr(run.weighting, "epoch_stats", dict)()
+    row |= run.objective.epoch_stats() | (run.weighting.epoch_stats() if isinstance(run.weighting, LogsEpochs) else {})
     if run.test and distributed.rank() == 0:
         row |= run.test(run.model, epoch)
         run.model.train()  # as the epoch has left it

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lt.network.contracts import Observes
 from lt.training.objective import TrainingError, mean_over_experts
 
 ROWS_AT_ONCE = 16_384
@@ -63,7 +64,7 @@ def converge(
     _fill(parameters, found.x)
     for parameter in parameters:
         parameter.grad = None
-    if hasattr(head, "observe"):
+    if isinstance(head, Observes):
         head.observe(_rows(features, 0, len(target), parameters[0]), lr=0.0)
     head.eval()
     kept = sorted({*range(0, len(log), math.ceil(len(log) / LOG_LINES)), len(log) - 1})

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lt.network.classifier import Classifier
-from lt.training.contracts import Mixed
+from lt.training.contracts import DrawsNumbers, FollowsEpochs, Mixed, SeesExperts
 
 
 class Objective(nn.Module):
@@ -54,13 +54,13 @@ class Supervised(Objective):
 
 def start_epoch(loss: nn.Module, epoch: int) -> None:
     """Tells a loss with a schedule which epoch begins, counted from 0."""
-    if hasattr(loss, "start_epoch"):
+    if isinstance(loss, FollowsEpochs):
         loss.start_epoch(epoch)
 
 
 def start_step(loss: nn.Module, generator: torch.Generator) -> None:
     """Hands a loss that draws random numbers the generator of the step that begins."""
-    if hasattr(loss, "start_step"):
+    if isinstance(loss, DrawsNumbers):
         loss.start_step(generator)
 
 
@@ -73,7 +73,7 @@ def expert_sum(loss: Callable, logits: torch.Tensor, target: torch.Tensor) -> to
     """Per-example loss (B,), summed over experts where logits are (B, E, C); a loss with `of_experts` sees them together."""
     if logits.ndim == 2:
         return loss(logits, target)
-    if hasattr(loss, "of_experts"):
+    if isinstance(loss, SeesExperts):
         return loss.of_experts(logits, target)
     return sum(loss(logits[:, e], target) for e in range(logits.shape[1]))
 

@@ -1,6 +1,6 @@
 """What every training of a backbone is put together from: the plug-ins and options that params.yaml names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Callable, Iterable
 
 import numpy as np
@@ -30,12 +30,17 @@ def specification(settings: Settings, part: TrainingPart) -> dict:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained classifier, its log (one dict per epoch), the class prior (C,) that its raw logits embody, its training state."""
+    """A trained classifier, its log (one dict per epoch), and the class prior (C,) that its raw logits embody.
+
+    state: to be cleared when the artifact is written
+    features: of a backbone that was not trained, clean (N, D) and test (N_test, D) float32
+    """
 
     model: Classifier
     log: list[dict[str, float]]
     logit_prior: np.ndarray
-    state: checkpoint.Checkpoint | None = None  # to be cleared when the artifact is written
+    state: checkpoint.Checkpoint | None = None
+    features: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def state_parts(settings: Settings, part: TrainingPart, seed: int, training: TrainingSettings, axes: Iterable[str]) -> dict:

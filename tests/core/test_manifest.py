@@ -118,6 +118,7 @@ def test_numbers_that_are_not_finite_are_told_where_they_are_and_not_written(val
         artifacts.write_weights(tmp_path / "w.safetensors", weights)
 
 
+@pytest.mark.slow
 @pytest.mark.pipeline
 def test_the_commands_of_the_message_mend_what_is_damaged(project):
     logits = project.folder / "artifacts/base/0/test_logits.npy"

@@ -11,9 +11,10 @@ import yaml
 
 from lt.check import mistakes
 from lt.core import params
-from lt.core.yaml_file import YamlError
 from lt.core.options import options_of
 from lt.core.plugins import FUNCTIONS, names, path_of
+from lt.core.schemas import Context, Names
+from lt.core.yaml_file import YamlError
 from tests.conftest import ROOT
 
 
@@ -180,3 +181,8 @@ def test_an_override_of_dvc_changes_its_own_lines_alone(override, gone, new, tmp
     changes = list(difflib.ndiff(before.splitlines(), (tmp_path / "params.yaml").read_text().splitlines()))
     assert [line[2:] for line in changes if line.startswith("- ")] == gone
     assert [line[2:] for line in changes if line.startswith("+ ")] == new
+
+
+def test_each_axis_is_a_name_of_the_settings_and_of_a_rows_context():
+    assert [*params.AXES] == [*Names.model_fields]
+    assert params.AXES.keys() <= params.Settings.model_fields.keys() and params.AXES.keys() <= Context.model_fields.keys()

@@ -21,12 +21,16 @@ DETAILS = {
     "row": "crt", "context": {}, "classes": ["a", "b"], "train_counts": [2, 1], "test_counts": [1, 1], "val_size": 0,
     "mean": {"top1": 0.5, "few": None}, "sd": {}, "seeds": {"0": {"metrics": {"top1": 0.5}}},
 }
+MEASURED = {key: DETAILS[key] for key in ("row", "context", "classes", "train_counts", "test_counts", "val_size")} | {
+    "result": {"metrics": {"top1": 0.5}}
+}
 FILES = {
     "artifacts/base/0/row.json": (schemas.ClassifierRow, {"classifier": NETWORK, "logit_prior": [0.5, 0.5], "context": CONTEXT}, "run: dvc repro base@0"),
     "artifacts/retrain/crt/1/row.json": (
         schemas.RuleRow, {"head": HEAD, "balanced_view": False, "logit_prior": [0.5, 0.5], "context": CONTEXT}, "run: dvc repro retrain@crt-1"
     ),
-    "results/details/crt.json": (schemas.Details, DETAILS, "run: dvc repro (without DVC: python -m stages.evaluate crt)"),
+    "results/details/crt.json": (schemas.Details, DETAILS, "run: dvc repro (without DVC: python -m stages.report)"),
+    "artifacts/evaluate/xerm_pc/1/measured.json": (schemas.Measured, MEASURED, "run: dvc repro evaluate_xerm@pc-1"),
     "data/own.json": (
         schemas.IndexFile, {"dataset": "own", "files": [{"path": "a", "size": 1, "sha256": "0"}]}, "run: python -m stages.index own"
     ),
@@ -67,7 +71,7 @@ def test_a_key_that_is_missing_or_of_another_type_is_told(name, keys, value, tmp
     monkeypatch.setenv("LT_VERIFY", "0")
     kind, content, again = FILES[name]
     artifacts.write_json(artifacts.Path(name), changed(content, keys, {"x": ["y"]} if value != ... else ...))
-    if (keys[-1] == "options" or kind is schemas.Details and keys == ("context",)) and value != ...:
+    if (keys[-1] == "options" or kind in (schemas.Details, schemas.Measured) and keys == ("context",)) and value != ...:
         artifacts.read_json(name, kind)  # any mapping
         return
     with pytest.raises(ArtifactError) as error:

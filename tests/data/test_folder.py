@@ -50,6 +50,35 @@ def test_folder_never_carves_all_of_a_class(tmp_path):
     assert np.bincount(train.labels).tolist() == [1, 1]
 
 
+def test_over_all_folds_each_image_is_tested_once_and_each_class_in_every_fold(tmp_path):
+    counts = {"ant": 3, "bee": 4, "cat": 5, "dog": 13}
+    root = fill(tmp_path, counts)
+    tested, sizes = [], []
+    for fold in range(3):
+        train, test = (folder.open_split(root, part, image_size=4, folds=3, fold=fold) for part in ("train", "test"))
+        assert not set(train.images.files) & set(test.images.files)
+        assert len(train.images.files) + len(test.images.files) == sum(counts.values())
+        each = np.bincount(test.labels)
+        assert all(count // 3 <= got <= -(-count // 3) for got, count in zip(each, counts.values()))
+        tested += test.images.files
+        sizes.append(len(test.labels))
+    assert len(tested) == len(set(tested)) == sum(counts.values())
+    assert max(sizes) - min(sizes) <= 1, "what is left over of each class falls to different folds"
+
+
+def test_folds_that_cannot_be_are_refused_with_all_that_is_wrong(tmp_path):
+    root = fill(tmp_path, {"ant": 2, "bee": 3, "cat": 9})
+    with pytest.raises(ValueError, match=r"fewer images than folds \(4\); lower folds, or add images.*\n.*ant: 2\n.*bee: 3"):
+        folder.open_split(root, "train", folds=4)
+    with pytest.raises(ValueError, match="fold: got 2, expected 0 to 1, the fold of 2 that is tested on"):
+        folder.open_split(root, "train", folds=2, fold=2)
+    with pytest.raises(ValueError, match="folds: got 1, expected 2 or more, or 0"):
+        folder.prepare(root, path="data/folder", image_size=4, test_fraction=0.2, folds=1, fold=0, max_corrupt=0.0)
+    fill(tmp_path, {"ant": 1, "bee": 1, "cat": 1}, part="test")
+    with pytest.raises(ValueError, match="folds: got 2, and .*test is the test part; expected 0, or no such folder"):
+        folder.open_split(root, "test", folds=2)
+
+
 def test_folder_takes_a_test_folder_as_it_is(tmp_path):
     root = fill(tmp_path, {"a": 3, "b": 1})  # a class with one image is fine where nothing is carved
     fill(tmp_path, {"a": 2, "b": 1}, part="test")
@@ -212,7 +241,7 @@ def test_truncated_images_are_listed_together(tmp_path, ending):
     whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     (root / "folder/train/b/empty.png").write_bytes(b"")
     (root / "folder/train/b/gone.png").symlink_to(root / "folder/train/b/nothing.png")
-    options = {"path": "data/folder", "image_size": 8, "test_fraction": 0.2, "max_corrupt": 0.0}
+    options = {"path": "data/folder", "image_size": 8, "test_fraction": 0.2, "folds": 0, "fold": 0, "max_corrupt": 0.0}
     with pytest.raises(ValueError) as at_index:
         folder.prepare(root, **options)
     names = [f"cut.{ending}: ", "empty.png: ", "gone.png: "]
@@ -230,7 +259,7 @@ def test_of_many_bad_images_twenty_are_shown(tmp_path):
     for i in range(25):
         (root / f"folder/train/a/bad{i:02d}.png").write_bytes(b"no image")
     with pytest.raises(ValueError) as error:
-        folder.prepare(root, path="data/folder", image_size=8, test_fraction=0.2, max_corrupt=0.0)
+        folder.prepare(root, path="data/folder", image_size=8, test_fraction=0.2, folds=0, fold=0, max_corrupt=0.0)
     assert "25 images" in str(error.value) and str(error.value).count(".png: ") == 20 and "... and 5 more" in str(error.value)
 
 
@@ -243,7 +272,7 @@ def test_all_findings_come_in_one_round(tmp_path):
     for part in ("train", "test"):
         (root / f"folder/{part}/a/bad.png").write_bytes(b"no image")
     with pytest.raises(ValueError) as error:
-        folder.prepare(root, path="data/folder", image_size=8, test_fraction=0.2, max_corrupt=0.0)
+        folder.prepare(root, path="data/folder", image_size=8, test_fraction=0.2, folds=0, fold=0, max_corrupt=0.0)
     told = str(error.value)
     for line in ("1.heic: convert it", "2 class folders hold no image", "in train but not in test", "passwd.png", "train/a/bad.png", "test/a/bad.png"):
         assert line in told, line
@@ -254,7 +283,7 @@ def test_every_ending_is_indexed_and_read(ending, tmp_path):
     root = fill(tmp_path, {"a": 2, "b": 2})
     kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".jp2": "JPEG2000"}.get(ending, ending[1:].upper())
     save(root / f"folder/train/a/9{ending}", Image.new("RGB", (8, 8), (200, 100, 50)), format=kind)
-    options = {"path": "data/folder", "image_size": 4, "test_fraction": 0.2, "max_corrupt": 0.0}
+    options = {"path": "data/folder", "image_size": 4, "test_fraction": 0.2, "folds": 0, "fold": 0, "max_corrupt": 0.0}
     folder.prepare(root, **options)
     parts = [folder.open_split(root, split, **options) for split in ("train", "test")]
     (image,) = [part.read(np.array([i]))[0] for part in parts for i, file in enumerate(part.images.files) if file.name == f"9{ending}"]
@@ -264,7 +293,7 @@ def test_every_ending_is_indexed_and_read(ending, tmp_path):
 def test_some_images_may_be_corrupt_where_that_is_allowed(tmp_path, capsys):
     root = fill(tmp_path, {"a": 10, "b": 10})
     (root / "folder/train/a/bad.png").write_bytes(b"no image")
-    options = {"path": "data/folder", "image_size": 4, "test_fraction": 0.2, "max_corrupt": 0.3}
+    options = {"path": "data/folder", "image_size": 4, "test_fraction": 0.2, "folds": 0, "fold": 0, "max_corrupt": 0.3}
     folder.prepare(root, **options)
     assert "images cannot be decoded (max_corrupt 0.3); grey squares stand for them" in capsys.readouterr().out
     parts = [folder.open_split(root, split, **options) for split in ("train", "test")]

@@ -1,5 +1,6 @@
 """Each damage that a kill leaves is made in a real project of DVC's, found, mended or told, and `dvc repro` works afterwards."""
 
+import functools
 import json
 import os
 import shutil
@@ -81,23 +82,25 @@ def make(folder, git):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return {kind: make(tmp_path_factory.mktemp(kind), kind == "git") for kind in ("git", "no_scm")}
+    """made(kind): a project that was run, with git or without, which is made once."""
+    return functools.cache(lambda kind: make(tmp_path_factory.mktemp(kind), kind == "git"))
 
 
-@pytest.fixture(params=["git", "no_scm"])
+@pytest.fixture(params=["git", pytest.param("no_scm", marks=pytest.mark.slow)])
 def small(request, made, tmp_path):
-    return Small(Path(shutil.copytree(made[request.param].folder, tmp_path / "small", symlinks=True)))
+    return Small(Path(shutil.copytree(made(request.param).folder, tmp_path / "small", symlinks=True)))
 
 
 @pytest.fixture
 def with_git(made, tmp_path):
-    return Small(Path(shutil.copytree(made["git"].folder, tmp_path / "small", symlinks=True)))
+    return Small(Path(shutil.copytree(made("git").folder, tmp_path / "small", symlinks=True)))
 
 
 def test_nothing_is_found_where_nothing_is_wrong(small):
     assert small.doctor() == small.doctor("--mend") == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut_at", [b"schema", b"sh: md5", b" md5\n"])
 def test_dvc_lock_cut_short(small, cut_at):
     path = small.folder / "dvc.lock"
@@ -109,6 +112,7 @@ def test_dvc_lock_cut_short(small, cut_at):
     assert path.read_bytes() == whole and (small.folder / ".dvc/tmp/dvc.lock.damaged").read_bytes() == cut
 
 
+@pytest.mark.slow
 def test_what_was_made_after_the_last_commit_comes_from_the_run_cache(with_git):
     (with_git.folder / "params.yaml").write_text("x: 2\n")
     with_git.dvc("repro", "-q")
@@ -118,6 +122,7 @@ def test_what_was_made_after_the_last_commit_comes_from_the_run_cache(with_git):
     assert (with_git.folder / "dvc.lock").read_bytes() == newer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["", '{"write": {"/x": {"pid"', "[]"])
 def test_a_lock_that_cannot_be_read(with_git, content):
     (with_git.folder / ".dvc/tmp/rwlock").write_text(content)
@@ -125,6 +130,7 @@ def test_a_lock_that_cannot_be_read(with_git, content):
     with_git.mend(".dvc/tmp/rwlock: empty or cut short")
 
 
+@pytest.mark.slow
 def test_a_lock_of_a_process_whose_number_another_one_has_got(small):
     """DVC looks at the number alone, and would wait for this test."""
     path = small.folder / ".dvc/tmp/rwlock"
@@ -149,6 +155,7 @@ def test_a_lock_of_a_living_process_is_left():
     assert not is_alive(started.pid, me, now_s + 5)
 
 
+@pytest.mark.slow
 def test_an_empty_folder_in_the_run_cache(small):
     """Seen where the stage is run anew: the entries of both are taken out, and one folder is left."""
     for entry in small.folder.glob(".dvc/cache/runs/*/*/*"):
@@ -159,6 +166,7 @@ def test_an_empty_folder_in_the_run_cache(small):
     small.mend("an empty folder of the run cache")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["index.lock", "refs/exps/stash.lock", "refs/heads/main.lock"])
 def test_locks_of_git(with_git, name):
     path = with_git.folder / ".git" / name
@@ -186,6 +194,7 @@ def kill_an_experiment(small):
     return process
 
 
+@pytest.mark.slow
 def test_a_killed_experiment(with_git):
     (with_git.folder / "dvc.yaml").write_text(GRAPH + "# edit of mine\n")
     process = kill_an_experiment(with_git)
@@ -203,6 +212,7 @@ def test_a_killed_experiment(with_git):
     assert "> python make.py data" in with_git.dvc("repro").stdout
 
 
+@pytest.mark.slow
 def test_edits_that_were_put_aside_are_told(with_git):
     (with_git.folder / "dvc.yaml").write_text(GRAPH + "# edit of mine\n")
     with_git.git("stash")
@@ -211,6 +221,7 @@ def test_edits_that_were_put_aside_are_told(with_git):
     with_git.dvc("repro")
 
 
+@pytest.mark.slow
 def test_edits_that_only_dvc_has_are_told(with_git):
     """A kill between the checkout of HEAD and the return of the edits, which DVC has in a ref of its own."""
     (with_git.folder / "dvc.yaml").write_text(GRAPH + "# edit of mine\n")
@@ -244,6 +255,7 @@ def test_leftovers(with_git):
     assert with_git.doctor() == "" and "up to date" in with_git.dvc("repro").stdout
 
 
+@pytest.mark.slow
 def test_an_artifact_that_is_not_as_its_manifest_says(with_git):
     (with_git.folder / "artifacts/base/0/a.txt").write_text("x: 9\n")
     told = with_git.doctor("--mend", left=1)
@@ -252,6 +264,7 @@ def test_an_artifact_that_is_not_as_its_manifest_says(with_git):
     assert with_git.doctor() == ""
 
 
+@pytest.mark.slow
 def test_an_artifact_without_a_manifest(with_git):
     (with_git.folder / "artifacts/base/0/manifest.json").unlink()
     assert "artifacts/base/0: has no manifest.json" in with_git.doctor("--mend", left=1)

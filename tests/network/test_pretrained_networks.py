@@ -8,9 +8,14 @@ import torch
 import torchvision  # older releases cannot be imported inside `with torch.device("meta")`
 from torch.nn import functional as F
 
+from lt import features
+from lt.base import frozen
 from lt.check import mistakes
 from lt.core import params
 from lt.core.plugins import load
+from lt.core.subset import read_subset
+from lt.features import features_of
+from lt.input.streamed import images_of
 from lt.network import classifier
 from lt.network.weights_file import DIGITS
 
@@ -155,16 +160,28 @@ CHANGES = {
 }
 
 
-def test_the_stages_without_any_training(stages_in, weights):
+def test_the_stages_without_any_training(stages_in, weights, monkeypatch):
+    passes = []
+
+    def counted(model, images, *more, **named):
+        passes.append(len(images))
+        return features_of(model, images, *more, **named)
+
+    for module in (frozen, features):
+        monkeypatch.setattr(module, "features_of", counted)
     changes = CHANGES | {"models.timm.weights": weights}
     folder = stages_in(
         changes, "check", "subsample", "base --seed 0", "features --seed 0", "retrain pc --seed 0", "retrain crt --seed 0",
         "retrain balanced_softmax --seed 0", "distill pc --seed 0",
     )
+    subset = read_subset(folder / "artifacts/data")
+    assert passes == [len(subset.train_labels), len(subset.test_labels), len(subset.train_labels)]  # clean, test, and one view
     base, row = classifier.read_classifier(folder / "artifacts/base/0")
     own = make(name="resnet10t", weights=weights, image_size=32).trunk.state_dict()
     assert row["classifier"]["standardised"] and all(torch.equal(own[name], t) for name, t in base.backbone.backbone.trunk.state_dict().items())
     clean = np.load(folder / "artifacts/features/0/clean.npy")
+    again = extracted(folder, base)
+    assert all(np.array_equal(again[part], np.load(folder / f"artifacts/features/0/{part}.npy")) for part in again)
     assert np.abs(clean.mean(0)).max() < 1e-3 and set(np.unique(clean.std(0).round(2))) <= {0.0, 1.0}
     labels = np.load(folder / "artifacts/data/test_labels.npy")
     for row in ("base", "retrain/pc", "retrain/crt", "retrain/balanced_softmax", "distill/pc"):
@@ -175,6 +192,14 @@ def test_the_stages_without_any_training(stages_in, weights):
         test = torch.from_numpy(np.load(folder / "artifacts/features/0/test.npy"))
         torch.testing.assert_close(student.head(test).numpy(), np.load(folder / "artifacts/distill/pc/0/test_logits.npy"))
     assert "w_bal_tail" in (folder / "artifacts/distill/pc/0/log.csv").read_text()
+
+
+def extracted(folder, base):
+    """Features of the training and the test part, by the network itself."""
+    train, test = (load("datasets", "digits")(folder / "data", part) for part in ("train", "test"))
+    chosen = {"clean": (train, read_subset(folder / "artifacts/data").train_index), "test": (test, np.arange(len(test.labels)))}
+    cpu = torch.device("cpu")
+    return {name: features_of(base, images_of(split, index, cpu), 64, np.dtype(np.float32)) for name, (split, index) in chosen.items()}
 
 
 @pytest.mark.parametrize(

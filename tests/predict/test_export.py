@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from lt.core import artifacts, params
-from lt.models import resnet8
 from lt.network import classifier
 from lt.network.classifier import DecisionRule
 from lt.predict import Calibration, Network, Predictor, open_predictor
@@ -52,14 +51,27 @@ def run(monkeypatch, *arguments):
     export.main()
 
 
+class Small(torch.nn.Module):
+    """A stand-in for a backbone, quicker to export than those of the rows."""
+
+    feature_dim, num_experts = 64, 1
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = torch.nn.Conv2d(3, 64, 3, padding=1), torch.nn.BatchNorm2d(64)
+
+    def forward(self, images):
+        return torch.relu(self.bn(self.conv(images))).mean((2, 3))
+
+
 class Experts(torch.nn.Module):
-    """A stand-in for a model of experts, quicker to export than the real one: two networks side by side."""
+    """A stand-in for a model of experts: two networks side by side."""
 
     feature_dim, num_experts = 64, 2
 
     def __init__(self):
         super().__init__()
-        self.parts = torch.nn.ModuleList(resnet8.make() for _ in range(2))
+        self.parts = torch.nn.ModuleList(Small() for _ in range(2))
 
     def forward(self, images):
         return torch.stack([part(images) for part in self.parts], dim=1)
@@ -85,6 +97,7 @@ def images_of(number):
     return torch.randint(256, (number, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(number), dtype=torch.uint8)
 
 
+@pytest.mark.slow
 def test_the_file_runs_without_the_project(folder, monkeypatch, tmp_path, capsys):
     (tmp_path / "prior.json").write_text(json.dumps([5, 1, 1, 1, 1, 1, 1, 1, 1, 0]))
     run(monkeypatch, "--row", "pc", "--prior", tmp_path / "prior.json", "--output", tmp_path / "new" / "model.pt2")
@@ -155,7 +168,7 @@ def test_the_printed_usage_gives_what_predict_gives_for_odd_photos(folder, monke
 @pytest.mark.parametrize(
     "model, head, balanced_view",
     [
-        (resnet8.make, "cosine", False), (resnet8.make, "nearest_mean", False), (resnet8.make, "causal", False),
+        (Small, "cosine", False), (Small, "nearest_mean", False), (Small, "causal", False),
         (Experts, "linear", False), (Experts, "causal", True),
     ],
 )  # fmt: skip
@@ -171,10 +184,10 @@ def test_every_kind_of_head_and_experts(model, head, balanced_view, tmp_path):
 def test_an_unfaithful_program_is_never_written_and_the_old_files_stay(monkeypatch, tmp_path):
     output = tmp_path / "model.pt2"
     output.write_text("old"), output.with_suffix(".json").write_text("old")
-    other = export.program_of(predictor_of(resnet8.make, "linear", target=(1, 1, 1, 1.01)))
+    other = export.program_of(predictor_of(Small, "linear", target=(1, 1, 1, 1.01)))
     monkeypatch.setattr(export, "program_of", lambda predictor: other)
     with pytest.raises(RuntimeError, match="is not written: its logits differ"):
-        export.write(predictor_of(resnet8.make, "linear"), images_of(10), output)
+        export.write(predictor_of(Small, "linear"), images_of(10), output)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.pt2"]
     assert output.read_text() == output.with_suffix(".json").read_text() == "old"
 
@@ -186,7 +199,7 @@ def test_a_full_disk_is_told_in_words_and_the_old_files_stay(tmp_path, monkeypat
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
     try:
         with pytest.raises(artifacts.ArtifactError, match="could not write .*model.pt2: .*free some space"):
-            export.write(predictor_of(resnet8.make, "linear"), images_of(10), output)
+            export.write(predictor_of(Small, "linear"), images_of(10), output)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, before)

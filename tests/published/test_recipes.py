@@ -109,8 +109,21 @@ def test_balms_follows_its_published_schedule():
 
 def test_constants_that_are_only_in_released_settings():
     assert expanded("cifar100_if100_ride")["losses"]["ride"]["diversity"] == -0.45
-    (published,) = RECIPES["cifar100_if100_xerm_ride"].published["xerm_pc"]
-    assert "few_precision_predicted" in published and "few_precision" not in published
+
+
+def test_tau_norm_keeps_the_bias_beside_the_numbers_of_bag_of_tricks_alone():
+    found = {name: content["methods"]["tau_norm"]["bias"] for name in RECIPES if "tau_norm" in (content := expanded(name))["methods"]}
+    bags = {name for name, recipe in RECIPES.items() if recipe.source.repository == "github.com/zhangyongshun/BagofTricks-LT"}
+    assert len(bags) == 8 and len(found) > 8
+    assert found == {name: "keep" if name in bags else "drop" for name in found}
+
+
+def test_precision_is_compared_with_that_over_the_predicted_classes_where_the_release_has_it():
+    for name in ("cifar100_if100_xerm_ride", "cifar100_if100_two_experts_xerm_ride"):
+        for row in ("pc", "xerm_pc"):
+            (published,) = RECIPES[name].published[row]
+            wanted = {f"{group}_precision_predicted" for group in ("many", "medium", "few")}
+            assert {metric for metric in published if "precision" in metric} == wanted
 
 
 def test_the_over_balance_ablation_changes_the_draw_of_balanced_softmax_and_nothing_else():
@@ -253,6 +266,13 @@ def test_a_wrong_recipe_is_told(change, told, tmp_path):
         recipes.expand(recipes.find("one", tmp_path), SHIPPED)
 
 
+def test_published_values_are_told_to_the_last_digit():
+    assert [recipes.percent(value) for value in (0.6915, 0.453, 0.9, 0.0, 1.0)] == ["69.15", "45.3", "90.0", "0.0", "100.0"]
+    for values in (numbers for recipe in RECIPES.values() for found in recipe.published.values() for numbers in found):
+        told = {metric: float(recipes.percent(value)) for metric, value in values.items() if metric != "source"}
+        assert told == pytest.approx({metric: 100 * values[metric] for metric in told}, abs=1e-9)
+
+
 def test_two_recipes_of_one_name_are_told(tmp_path):
     for name in ("a", "b"):
         shutil.copy(ROOT / "recipes" / "digits.yaml", tmp_path / f"{name}.yaml")
@@ -272,6 +292,7 @@ def test_the_command_lists_shows_prints_and_writes(monkeypatch, capsys, tmp_path
     command(monkeypatch, "--list")
     listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert list(listed) == list(RECIPES) and "balms 50.8" in listed["cifar100_if100_balms"] and listed["digits_full"] == "-"
+    assert listed["cifar10_if10_prior_lt"] == "base 89.66 / 87.8"
     command(monkeypatch, "cifar100_if100_balms", "--show")
     assert "balms: balanced 50.8 %" in capsys.readouterr().out
     command(monkeypatch, "cifar100_if100_balms")

@@ -67,6 +67,7 @@ def test_only_full_batches_run_compiled(compiler, monkeypatch):
     assert result(compiled) == result(eager)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not precision.can_compile(), reason="nothing to compile with")
 @pytest.mark.filterwarnings("default")  # torch's compiler has warnings of its own
 def test_compiled_training_computes_the_same_and_resumes_to_the_same_bytes(state, monkeypatch):  # noqa: F811

@@ -145,7 +145,8 @@ command.run(main)
 """
 
 
-@pytest.mark.parametrize("other", ["waits", pytest.param("hang", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("other", ["waits", "hang"])
 def test_an_error_of_one_process_ends_the_others(other, tmp_path):
     (tmp_path / "roles.py").write_text(ROLES)
     start = time.monotonic()
@@ -265,10 +266,12 @@ def base(scratch) -> dict[str, bytes]:
     return scratch.artifact("base")
 
 
+@pytest.mark.slow
 def test_only_one_process_reports_and_writes(base):
     assert {Path(name).name for name in base} == {"manifest.json", "row.json", "weights.safetensors", "log.csv", "test_logits.npy"}
 
 
+@pytest.mark.slow
 def test_a_dead_process_and_ctrl_c_end_all_and_the_run_goes_on_to_the_same_bytes(scratch, base):
     process = scratch.start(*BASE)
     other = scratch.pid(0)
@@ -357,6 +360,7 @@ def parent_of(process: int) -> int:
     return int(Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()[1])
 
 
+@pytest.mark.slow
 def test_an_error_that_all_have_is_told_once(scratch, base):
     Project(scratch.folder).set({"train.lr": 1.0e30})
     done = scratch.run(*BASE, ok=False)
@@ -365,6 +369,7 @@ def test_an_error_that_all_have_is_told_once(scratch, base):
     assert done.stderr.count("error: base, seed 0: the loss is nan in batch") == 1 and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_method_that_trains_the_backbone_runs_in_several_processes_and_others_do_not(scratch, base, stages_in, monkeypatch):
     stages_in({}, "features --seed 0")
     done = scratch.run("stages.retrain", "dro_lt", "--seed", "0")

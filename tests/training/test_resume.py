@@ -250,6 +250,7 @@ def base(scratch):
     return "base", "--seed", "0"
 
 
+@pytest.mark.slow
 def test_a_base_training_killed_at_twenty_moments_ends_in_the_same_bytes(whole, scratch, base):
     moments = random.Random(0)
     for _ in range(20):
@@ -263,6 +264,7 @@ def test_a_base_training_killed_at_twenty_moments_ends_in_the_same_bytes(whole, 
     assert not scratch.states()
 
 
+@pytest.mark.slow
 def test_streamed_images_give_the_same_bytes_also_after_kills(whole, scratch, base):
     streamed = {"LT_IN_MEMORY_MIB": "0"}
     for saves in (1, 4):
@@ -294,6 +296,7 @@ def photographs(tmp_path_factory):
     return scratch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", [False, True])
 def test_streamed_photographs_give_the_same_bytes_after_kills_within_an_epoch(photographs, tmp_path, packed):
     folder = tmp_path / "project"
@@ -313,6 +316,7 @@ def test_streamed_photographs_give_the_same_bytes_after_kills_within_an_epoch(ph
     assert (folder / "data/.packed").is_dir() == packed
 
 
+@pytest.mark.slow
 def test_a_kill_inside_a_state_write_keeps_the_state_before_it(whole, scratch, base):
     process = scratch.start(*base)
     scratch.wait_for_saves(2, process)
@@ -329,6 +333,7 @@ def test_a_kill_inside_a_state_write_keeps_the_state_before_it(whole, scratch, b
     assert not scratch.states()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_leaves_the_state_and_no_half_artifact(whole, scratch, base):
     process = scratch.start(*base)
     scratch.wait_for_saves(2, process)
@@ -343,6 +348,7 @@ def test_a_full_disk_is_told_and_leaves_the_state_and_no_half_artifact(whole, sc
     assert scratch.artifact("base") == whole.artifact("base")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_soon_with_the_state_saved(whole, scratch, base):
     process = scratch.start(*base)
     scratch.wait_for_saves(3, process)
@@ -355,6 +361,7 @@ def test_ctrl_c_ends_soon_with_the_state_saved(whole, scratch, base):
     assert scratch.artifact("base") == whole.artifact("base")
 
 
+@pytest.mark.slow
 def test_a_state_of_other_settings_is_not_used_and_is_there_for_the_way_back(whole, scratch, base):
     process = scratch.start(*base)
     scratch.wait_for_saves(2, process)
@@ -368,6 +375,7 @@ def test_a_state_of_other_settings_is_not_used_and_is_there_for_the_way_back(who
     assert not scratch.states()
 
 
+@pytest.mark.slow
 def test_a_diverged_training_writes_nothing(scratch, base):
     Project(scratch.folder).set({"train.lr": 1.0e30})
     printed = scratch.run(*base, code=1, save_every_s=1e9)
@@ -376,6 +384,7 @@ def test_a_diverged_training_writes_nothing(scratch, base):
     assert not scratch.artifact("base")
 
 
+@pytest.mark.slow
 def test_a_student_killed_now_and_then_ends_in_the_same_bytes(whole, scratch):
     student = "distill", "pc", "--seed", "0"
     for saves in (0, 2, 7):
