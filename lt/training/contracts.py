@@ -27,7 +27,7 @@ class Mixed(NamedTuple):
 @dataclass
 class Step:
     """What a weighting may look at: one training batch, before its backward pass. Where several processes train together it is
-    this one's part of the batch: sums and means over a batch go through lt.distributed.
+    this one's part of the batch: sums and means over a batch go through lt.training.distributed.
 
     images (B, 3, H, W) in [0, 1], augmented    target (B,)
     losses() -> losses (B,) per example, with graph: those that are trained on. The batch goes through the model at the first
