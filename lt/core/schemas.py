@@ -26,10 +26,16 @@ class Network(BaseModel):
     std: Colours
 
 
+class Routing(BaseModel):
+    top: Count
+    hidden: Count
+
+
 class Head(Plugin):
     feature_dim: Count
     num_classes: Count
     num_experts: Count
+    routing: Routing | None = None
 
 
 class Names(BaseModel):
