@@ -39,6 +39,8 @@ def small(name: str, **changes) -> dict:
     for options in content["methods"].values():
         less = {"steps": 20, "batch_size": 16, "meta_batch_size": 16, "head_epochs": 1}
         options |= {option: value for option, value in less.items() if option in options}
+        if "epochs" in options:  # trains the backbone
+            options["lr"] *= 0.1
     options = content["datasets"][content["dataset"]]
     if content["dataset"].startswith("cifar"):
         content["imbalance"] = 10
