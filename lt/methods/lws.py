@@ -12,6 +12,7 @@ from lt.retrain.loop import fit_head
 from lt.retrain.rescaling import Scaled
 
 STATISTICS = "balanced"
+LINEAR_HEAD = True
 
 
 def fit(
