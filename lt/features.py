@@ -25,7 +25,8 @@ def extract(
     there are images to validate on, subset.val_index of `val`, their features go to val.npy (N_val, D).
 
     known: features of the model that are there already, under the names of their files
-    View k of image i is augmented by draws keyed by (seed, k, i). Views are streamed to disk: memory does not grow with K.
+    View k of image i is augmented by draws keyed by (seed, k, i). Everything is streamed to disk: memory grows neither
+    with K nor with N.
     With `bn: recalibrate_<statistics>` the batch-norm statistics are taken anew first, as training a head with the backbone in
     train mode would do, and the backbone is written as backbone.safetensors. Other methods than those whose originals have these
     statistics are refused by lt.core.batch_statistics: all methods read the same features.
@@ -36,18 +37,33 @@ def extract(
         artifacts.write_weights(folder / "backbone.safetensors", model.backbone)
     model.eval()
     size, dtype = settings.batch_size, np.dtype(settings.dtype)
-    clean = known["clean"].astype(dtype) if known else features_of(model, part.images, size, dtype)
-    artifacts.write_array(folder / "clean.npy", clean)
+    known = known or {}
+    clean = write_features(folder / "clean.npy", model, part.images, size, dtype, known.get("clean"))
     views = artifacts.new_array(folder / "views.npy", (settings.views, *clean.shape), dtype)
     fill_views(views, model, part.images, augment, size, seed)
     views.flush()
     if len(part.subset.val_index):
         val_images = images_of(val, part.subset.val_index, part.images.device)
-        artifacts.write_array(folder / "val.npy", features_of(model, val_images, size, dtype))
+        write_features(folder / "val.npy", model, val_images, size, dtype)
     test_images = images_of(test, np.arange(len(test.labels)), part.images.device)
-    test_features = known["test"].astype(dtype) if known else features_of(model, test_images, size, dtype)
-    artifacts.write_array(folder / "test.npy", test_features)
+    test_features = write_features(folder / "test.npy", model, test_images, size, dtype, known.get("test"))
     artifacts.write_array(folder / "test_logits.npy", apply_head(model.head, test_features, part.images.device))
+
+
+def write_features(
+    path: Path, model: Classifier, images: torch.Tensor | Streamed, size: int, dtype: np.dtype, known: np.ndarray | None = None
+) -> np.ndarray:
+    """Writes the features of images as they are, (N, D) or with experts (N, E, D), a batch at a time, or those that are `known`;
+    returns them memory-mapped."""
+    experts = getattr(model.backbone, "num_experts", 1)
+    width = (model.backbone.feature_dim,) if experts == 1 else (experts, model.backbone.feature_dim)
+    features = artifacts.new_array(path, (len(images), *width), dtype)
+    if known is None:
+        features_of(model, images, size, dtype, out=features)
+    else:
+        features[:] = known
+    features.flush()
+    return features
 
 
 def fill_views(views: np.ndarray, model: Classifier, images: torch.Tensor | Streamed, augment, size: int, seed: int) -> None:
@@ -76,10 +92,10 @@ def features_of(
 
 @torch.no_grad()
 def apply_head(head: nn.Module, features: np.ndarray, device: torch.device, batch_size: int = 8192) -> np.ndarray:
-    """Logits float32 of cached features (N, D), a batch at a time."""
+    """Logits float32 of cached features (N, D), a batch at a time; see artifacts.joined."""
     head.eval()
     chunks = (torch.from_numpy(np.array(features[start : start + batch_size], dtype=np.float32)) for start in range(0, len(features), batch_size))
-    return torch.cat([head(chunk.to(device)).float().cpu() for chunk in chunks]).numpy()
+    return artifacts.joined((head(chunk.to(device)).float().cpu().numpy() for chunk in chunks), len(features))
 
 
 @torch.no_grad()

@@ -53,7 +53,7 @@ def of_head(settings: params.Settings, args: Namespace) -> tuple[Trained, dict, 
     inputs = read_inputs(read_subset(), args.seed, device())
     trained = fit_student(settings, inputs, args.teacher)
     spec = artifacts.read_json(artifacts.stage_dir("base", args.seed) / "row.json")["classifier"]
-    test = artifacts.read_array(artifacts.stage_dir("features", args.seed) / "test.npy", dtype="float")
+    test = artifacts.read_array(artifacts.stage_dir("features", args.seed) / "test.npy", dtype="float", mmap=True)
     return trained, spec, apply_head(trained.model.head, test, inputs.device)
 
 

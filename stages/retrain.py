@@ -32,7 +32,7 @@ def main() -> None:
 
     rule = DecisionRule(result.head, result.offset, result.balanced_view, len(subset.counts)).to(inputs.device)
     if result.backbone is None:
-        test = artifacts.read_array(artifacts.stage_dir("features", args.seed) / "test.npy", dtype="float")
+        test = artifacts.read_array(artifacts.stage_dir("features", args.seed) / "test.npy", dtype="float", mmap=True)
         logits = apply_head(rule, test, inputs.device)
     else:
         model = Classifier(result.backbone, rule, subset.mean, subset.std).to(inputs.device)

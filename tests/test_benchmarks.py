@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from benchmarks import (
-    __main__, apart, cache, digits, images, inaturalist, large, lists, look_ahead, pretrained, rebalanced, sizes, training, views,
+    __main__, apart, cache, digits, images, inaturalist, large, lists, look_ahead, pretrained, rebalanced, scale, scale_jobs, sizes,
+    traffic, training, views,
 )
 from benchmarks.timing import Row, medians, peak_mib, table
 from lt.augments import crop
@@ -21,6 +22,7 @@ from lt.data.decode import ImageFiles
 from lt.features import apply_head
 from lt.input import augmented
 from lt.published import recipes
+from lt.retrain import bank
 from lt.retrain.bank import FeatureBank
 from tests.conftest import ROOT
 
@@ -191,6 +193,45 @@ def test_jobs_of_inaturalist_run_on_small_lists(tmp_path):
         assert found["ours_s"] > 0 and found["other_s"] > 0 and (found["mib"] > 50 or found["mib"] != found["mib"])
     drawn = read_subset(tmp_path)
     assert drawn.counts.tolist() == each.tolist() and len(drawn.test_labels) == 12
+
+
+def test_jobs_of_very_many_rows_run_on_few(tmp_path, monkeypatch):
+    monkeypatch.setattr(bank, "IN_MEMORY_BYTES", bank.IN_MEMORY_BYTES)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setenv("LT_VERIFY", "")
+    monkeypatch.chdir(tmp_path)
+    assert {*scale.JOBS} == {*scale_jobs.JOBS}
+    for jobs in scale.SERIES:
+        folder = tmp_path / jobs[0]
+        folder.mkdir()
+        for job in jobs:
+            found = scale_jobs.measure(folder, job, 20_000 if job == "lists" else 600, 12)
+            assert found["cpu_s"] >= 0 and (found["mib"] > 50 or found["mib"] != found["mib"])
+    assert read_subset(tmp_path / "subsample").counts.sum() > 400
+    assert "balms" in (tmp_path / "evaluate/results/report.html").read_text()
+    logits = np.load(tmp_path / "evaluate/logits.npy")
+    assert logits.shape == (600, 12) and (logits.argmax(1) == np.arange(600) % 12).mean() > 0.8
+
+
+def test_a_size_stands_beside_the_first_and_below_the_bar_of_memory():
+    time_row, memory_row = scale.lines("subsample", (3000, 10), {"cpu_s": 6.0, "mib": 4096.0}, (1000, 10), 2.0)
+    assert (time_row.ratio, time_row.bar, time_row.verdict) == (3.0, pytest.approx(3.9), "ok")
+    assert (memory_row.ratio, memory_row.verdict) == (2.0, "below")
+    assert scale.lines("subsample", (1000, 10), {"cpu_s": 2.0, "mib": 100.0}, (1000, 10), 2.0)[0].verdict == "told"
+
+
+def test_gradients_in_a_ring_and_the_network_that_takes_a_tenth_of_a_step():
+    small, large = traffic.counted("resnet32", 32, 100), traffic.counted("resnet50", 224, 1000)
+    assert small.parameters == 463_504 + 6500 and small.flops == pytest.approx(training.flops_per_image(), rel=0.02)
+    assert large.parameters == 25_557_032 and large.flops == pytest.approx(3 * 8.2e9, rel=0.01)
+    assert traffic.ring_bytes(large) == pytest.approx(178.9e6, rel=1e-3)
+    step = traffic.step_s(large, 2048)
+    assert step == pytest.approx(256 * large.flops / 98.9e12)
+    flat, hidden = traffic.added_s(large, step, 225.5)
+    assert flat == pytest.approx(step / 10, rel=0.01) and hidden == pytest.approx(flat * 26.2 / 102.2, rel=0.01)
+    flat, hidden = traffic.added_s(large, step, 10)
+    assert hidden == pytest.approx(flat - 2 / 3 * step)
+    assert "| 225 |" in traffic.line("resnet50", large, 2048)
 
 
 def test_every_part_is_named():

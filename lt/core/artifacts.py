@@ -3,12 +3,15 @@
 import csv
 import errno
 import json
+import math
 import os
 import shutil
 import tempfile
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from tokenize import TokenError
+from typing import Iterable
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
@@ -19,6 +22,7 @@ from lt.core.row_names import maker
 
 ROOT = Path("artifacts")
 RESULTS = Path("results")
+IN_MEMORY_BYTES = 2**29
 
 
 def stage_dir(stage: str, *parts: int | str) -> Path:
@@ -186,6 +190,20 @@ def temporary_array(shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:
             folder = tempfile.gettempdir()
             raise ArtifactError(f"no room for {size / 2**20:.0f} MiB in {folder} ({reason(error)}); TMPDIR names another folder") from error
         return np.memmap(file, dtype, mode="r+" if size else "w+", shape=shape)
+
+
+def joined(blocks: Iterable[np.ndarray], rows: int) -> np.ndarray:
+    """One array of all blocks of rows, as many as told: in memory, or above IN_MEMORY_BYTES in an unnamed file."""
+    blocks = iter(blocks)
+    first = next(blocks)
+    shape = (rows, *first.shape[1:])
+    fits = math.prod(shape) * first.itemsize <= IN_MEMORY_BYTES
+    array = np.empty(shape, first.dtype) if fits else temporary_array(shape, first.dtype)
+    done = 0
+    for block in chain([first], blocks):
+        array[done : done + len(block)] = block
+        done += len(block)
+    return array
 
 
 def _reserve(file, size: int) -> None:

@@ -1,9 +1,9 @@
 """What the processes of one training share: parts of each batch, sums over all parts, and rows gathered from them.
 
 Without other processes every function gives what it was given. A loss over a batch is the sum of what the processes compute
-from their parts, so that gradients are summed as well: one flat sum after the backward pass, rather than
-DistributedDataParallel, whose hooks belong to one forward call of one module; losses, heads, experts and weightings here call
-parts of the model in ways of their own. That no communication hides behind the backward pass is the price.
+from their parts, so that gradients are summed as well: in buckets, during the backward pass (lt/training/buckets.py), rather than
+by DistributedDataParallel, whose hooks belong to one forward call of one module; losses, heads, experts and weightings here call
+parts of the model in ways of their own.
 """
 
 import os
@@ -39,7 +39,7 @@ def shard(examples: int) -> slice:
 
 
 @contextmanager
-def _together():
+def together():
     """Around a call that all processes make; where it fails, another one is gone, and this one ends as well.
 
     On GPUs a call may hang instead, until whoever started the processes ends them, as lt/training/launch.py does.
@@ -58,7 +58,7 @@ def all_reduce(values: torch.Tensor) -> torch.Tensor:
     if world_size() == 1:
         return values
     values = values.detach().clone(memory_format=torch.contiguous_format)
-    with _together():
+    with together():
         dist.all_reduce(values)
     return values
 
@@ -105,7 +105,7 @@ class _AllGather(torch.autograd.Function):
         longest = max(numbers)
         padded = torch.cat([values, values.new_zeros(longest - len(values), *values.shape[1:])])
         parts = [torch.empty_like(padded) for _ in numbers]
-        with _together():
+        with together():
             dist.all_gather(parts, padded)
         return torch.cat([part[:number] for part, number in zip(parts, numbers)])
 
@@ -129,11 +129,6 @@ def all_reduce_coalesced(tensors: Iterable[torch.Tensor]) -> None:
         _exchanged([tensor.detach() for tensor in tensors], dist.all_reduce)
 
 
-def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Sums the gradients of a loss that was computed in parts."""
-    all_reduce_coalesced(parameter.grad for parameter in parameters if parameter.grad is not None)
-
-
 def broadcast(tensors: Iterable[torch.Tensor]) -> None:
     """Gives all processes the values that process 0 has; tensors of integers are left alone."""
     if world_size() > 1:
@@ -143,10 +138,15 @@ def broadcast(tensors: Iterable[torch.Tensor]) -> None:
 def _exchanged(tensors: list[torch.Tensor], call) -> None:
     if tensors:
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        with _together():
+        with together():
             call(flat)
-        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
-            tensor.copy_(part.view(tensor.shape))
+        spread(flat, tensors)
+
+
+def spread(flat: torch.Tensor, tensors: list[torch.Tensor]) -> None:
+    """Copies a vector into tensors that together have as many numbers, one after the other."""
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
+        tensor.copy_(part.view(tensor.shape))
 
 
 def any_rank(step: int, *flags: bool) -> tuple[bool, ...]:

@@ -22,6 +22,7 @@ from lt.input.streamed import Streamed
 from lt.network.classifier import Classifier
 from lt.network.contracts import Observes
 from lt.training import checkpoint, distributed, precision, randomness
+from lt.training.buckets import Buckets
 from lt.training.contracts import HasSlowPart, LogsEpochs, Mixed, Step, TellsCoupling
 from lt.training.mixing import unmixed
 from lt.training.objective import Objective, TrainingError, mean_over_experts
@@ -43,7 +44,7 @@ class Run:
     augment(images, keys), mix(images, target, epoch, generator), weighting(step): plug-ins; by default nothing is mixed or weighted
     dev_images, dev_labels: development set of meta-learned weightings, class by class, or None
     test(model, epoch): columns of the log, the same in every epoch, from the model as the epoch leaves it; None for no column
-    state: where to save, or None    forward, optimizer, untouched, log, saved_at: filled in by train
+    state: where to save, or None    forward, optimizer, gradients, untouched, log, saved_at: filled in by train
     """
 
     model: Classifier
@@ -63,6 +64,7 @@ class Run:
     state: checkpoint.Checkpoint | None = None
     forward: precision.Forward | None = None
     optimizer: SGD | None = None
+    gradients: Buckets | None = None
     untouched: randomness.Untouched | None = None
     log: list[dict[str, float]] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
@@ -86,7 +88,8 @@ def train(run: Run) -> list[dict[str, float]]:
         run.optimizer, run.untouched = _optimizer(run), randomness.Untouched(run.images.device)
         epoch, first_step, losses = _restore(run)
         print(f"{run.name}: {precision.told(run.settings, run.images)}")
-        with Progress(run.name, run.settings.epochs, epoch, silent=distributed.rank() > 0) as progress:
+        shown = Progress(run.name, run.settings.epochs, epoch, silent=distributed.rank() > 0)
+        with Buckets(run.optimizer.parameters) as run.gradients, shown as progress:
             while epoch < run.settings.epochs:
                 losses = _train_epoch(run, epoch, first_step, losses, stop)
                 _finish_epoch(run, epoch, losses)
@@ -152,8 +155,7 @@ def _train_step(run: Run, epoch: int, step: int, lr: float, batch: torch.Tensor,
     features, logits, per_example = passed()
     loss = (weights * per_example).sum() / len(batch)
     run.optimizer.zero_grad()
-    loss.backward()
-    distributed.all_reduce_gradients(run.optimizer.parameters)
+    run.gradients.backward(loss)
     run.optimizer.step()
     if isinstance(run.model.head, Observes):
         run.model.head.observe(distributed.all_gather(features.detach()), lr)

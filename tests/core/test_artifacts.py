@@ -81,6 +81,15 @@ def test_what_a_killed_run_left_is_removed(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".10.abc.part", "0"]
 
 
+@pytest.mark.parametrize("limit, is_file", [(24, False), (23, True)])
+def test_blocks_of_rows_are_joined_in_memory_or_in_a_file(limit, is_file, monkeypatch):
+    monkeypatch.setattr(artifacts, "IN_MEMORY_BYTES", limit)
+    whole = np.arange(6, dtype=np.float32).reshape(3, 2)
+    found = artifacts.joined((whole[start : start + 2] for start in (0, 2)), 3)
+    assert isinstance(found, np.memmap) == is_file and found.dtype == np.float32
+    np.testing.assert_array_equal(found, whole)
+
+
 def test_a_temporary_array_takes_its_room_at_once():
     array = artifacts.temporary_array((2, 3), np.float32)
     array[1] = 5

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+from functools import partial
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from lt.methods.dro_lt import clean_bank
 from lt.network.classifier import Classifier, build_head
 from lt.retrain.robust_loss import RobustObjective, Robustness
 from lt.training import distributed, engine, launch
+from lt.training.buckets import Buckets
 from lt.training.objective import Objective, Supervised
 
 COUNTS = np.array([12, 6, 4])
@@ -139,6 +142,42 @@ def outcome(name: str) -> dict:
     return {"weights": weights, "log": log, "seen": getattr(run.objective, "seen", [])}
 
 
+def loss_of(rank: int) -> tuple[list[nn.Parameter], torch.Tensor]:
+    """Parameters, of which one gets no gradient and one is of another type, and a loss that differs between processes."""
+    random = torch.Generator().manual_seed(0)
+    parameters = [nn.Parameter(torch.randn(size, generator=random)) for size in (5, 300, 7, 40, 1)]
+    parameters[3] = nn.Parameter(parameters[3].detach().double())
+    loss = sum((parameter * (1 + 0.1 * rank)).sin().sum() for parameter in (*parameters[:2], *parameters[3:]))
+    return parameters, loss
+
+
+def summed_flat(rank: int) -> list[torch.Tensor]:
+    """Gradients by one message per type after the backward pass."""
+    parameters, loss = loss_of(rank)
+    loss.backward()
+    for dtype in (torch.float32, torch.float64):
+        distributed.all_reduce_coalesced(p.grad for p in parameters if p.grad is not None and p.dtype == dtype)
+    return [parameter.grad for parameter in parameters]
+
+
+def summed_in_buckets(rank: int) -> dict:
+    """Gradients by buckets of at most 100 bytes, and how many of the gradients were there when each was sent."""
+    parameters, loss = loss_of(rank)
+    there, all_reduce = [], dist.all_reduce
+
+    def watched(*arguments, **options):
+        there.append(sum(parameter.grad is not None for parameter in parameters))
+        return all_reduce(*arguments, **options)
+
+    with mock.patch.object(dist, "all_reduce", watched), Buckets(parameters, bucket_bytes=100) as gradients:
+        (parameters[0].sum() * 3).backward()  # of no concern here
+        parameters[0].grad = None
+        gradients.backward(loss)
+    summed = [None if parameter.grad is None else parameter.grad.clone() for parameter in parameters]
+    parameters[0].sum().backward()
+    return {"gradients": summed, "there": there, "afterwards": parameters[0].grad - summed[0]}
+
+
 def one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -147,6 +186,9 @@ def one_of_two(rank: int, folder: str) -> None:
     found["gathered"] = distributed.all_gather(torch.full((2 - rank, 3), float(rank)))
     found["flags"] = [distributed.any_rank(step, rank == 1, False) for step in (0, 1, distributed.AGREE_EVERY)]
     found["equal"] = distributed.equal(5, 6), distributed.equal(5, rank)
+    found["flat"], found["buckets"] = summed_flat(rank), summed_in_buckets(rank)
+    engine.Buckets = partial(Buckets, bucket_bytes=64)
+    found["small buckets"] = {name: outcome(name)["weights"] for name in ("dro_lt", "longtail_da")}
     first = [torch.full((2,), float(rank)), torch.full((1, 2), float(rank), dtype=torch.float64), torch.tensor(rank)]
     distributed.broadcast(first)
     found["first"] = first
@@ -210,6 +252,24 @@ def test_what_processes_share(two):
         assert found["told"] == (
             "sync_batchnorm: got true with 2 processes on a CPU, expected GPUs; set it to false, or LT_NPROC to 1"
         )
+
+
+def test_gradients_in_buckets_are_those_of_one_message_and_are_sent_on_the_way(two):
+    for found in two:
+        flat, buckets = found["flat"], found["buckets"]["gradients"]
+        assert flat[2] is None and buckets[2] is None
+        for one, other in zip(flat, buckets):
+            assert one is None or torch.equal(one, other)
+        assert len(found["buckets"]["there"]) == 4 and found["buckets"]["there"][0] < 4
+        assert torch.equal(found["buckets"]["afterwards"].round(), torch.ones(5)), "what comes after it is not summed"
+    assert not torch.equal(two[0]["flat"][0], loss_of(0)[0][0])
+
+
+@pytest.mark.parametrize("name", ["dro_lt", "longtail_da"])
+def test_a_training_in_many_buckets_ends_in_the_same_bits(name, two):
+    for found in two:
+        for key, value in found[name]["weights"].items():
+            assert torch.equal(found["small buckets"][name][key], value), key
 
 
 def test_alone_everything_is_what_it_was():

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -330,6 +331,33 @@ def test_two_machines_train_to_the_same_bytes_and_one_that_is_lost_ends_the_othe
     assert all("continues in epoch" in text for text in printed)
     assert scratch.artifact("base") == base
     assert not scratch.saved()
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_gone_with_all_its_processes_ends_the_other_and_the_run_goes_on(scratch, base):
+    for killed in range(2):
+        before = scratch.saved()
+        agents = scratch.start_agents(LT_SAVE_EVERY_S="-1")
+        scratch.wait_for_a_save(before, *agents)
+        trainers = {parent_of(scratch.pid(rank)): scratch.pid(rank) for rank in range(2)}
+        os.kill(trainers[agents[killed].pid], signal.SIGKILL)
+        agents[killed].kill()
+        printed, _ = agents[1 - killed].communicate(timeout=60)
+        agents[killed].communicate(timeout=60)
+        assert agents[1 - killed].returncode == 1
+        assert re.search("process [01] has lost another one", printed), printed
+        assert scratch.artifact("base") == base, "what was written before is kept"
+    (scratch.folder / "artifacts/base/0/test_logits.npy").unlink()
+    agents = scratch.start_agents()
+    printed = [agent.communicate(timeout=120)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], printed
+    assert all("continues in epoch" in text for text in printed)
+    assert scratch.artifact("base") == base
+
+
+def parent_of(process: int) -> int:
+    """Whose child a process is, by Linux's own account."""
+    return int(Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()[1])
 
 
 @pytest.mark.slow
