@@ -1,5 +1,6 @@
 """Small projects that are good, into which bad inputs are put."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -39,6 +40,7 @@ def make(folder: Path) -> Path:
     from lt.training.checkpoint import Checkpoint
 
     clear, Checkpoint.clear = Checkpoint.clear, lambda self: None  # the last training state stays
+    os.environ["LT_SAVE_EVERY_S"] = "-1"
     try:
         for name, changes in SETTINGS.items():
             place = folder / name
@@ -50,6 +52,7 @@ def make(folder: Path) -> Path:
                     command.run(main_of(stage))
     finally:
         Checkpoint.clear = clear
+        del os.environ["LT_SAVE_EVERY_S"]
     return folder
 
 
@@ -71,6 +74,7 @@ def _begin(place: Path, name: str, changes: dict[str, Any]) -> None:
     (place / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     for path in ("data/digits.json", "dvc.yaml"):
         shutil.copy(ROOT / path, place / path)
+    (place / "recipes").symlink_to(ROOT / "recipes", target_is_directory=True)
     if name == "lists":
         jpeg_tree.write(place / "data" / "lists", SIZES, corrupt=0)
     if name in ("tree", "digits"):

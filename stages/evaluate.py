@@ -61,7 +61,7 @@ def main() -> None:
         "seeds": seeds,
     }
     with artifacts.writing_together(artifacts.RESULTS, args.row) as folder:
-        artifacts.write_json(folder / "details" / f"{args.row}.json", rounded(details))
+        artifacts.write_json(folder / "details" / f"{args.row}.json", rounded(details), sealed=True)
         artifacts.write_json(folder / "methods" / f"{args.row}.json", rounded(headline(details)))
 
 

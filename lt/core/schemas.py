@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from lt.core.options import LARGEST, MOST, Count, Index, Real, Seed
 
@@ -129,8 +129,33 @@ class PackedChunk(BaseModel):
     corrupt: dict[Digits, str]
 
 
+Scores = list[float | None]
+
+
+class ClassScores(BaseModel):
+    recall: Scores
+    precision: Scores
+    f1: Scores
+    predicted: list[Index]
+
+
+class Histogram(BaseModel):
+    count: list[Index]
+    confidence: Scores
+    accuracy: Scores
+
+
+class Reliability(BaseModel):
+    before: Histogram
+    after: Histogram
+
+
 class SeedDetails(BaseModel):
     metrics: Metrics
+    per_class: ClassScores
+    reliability: Reliability
+    test_prior: list[dict[str, Any]]
+    correct: Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
 
 
 class Measured(BaseModel):
@@ -149,7 +174,16 @@ class Details(Measured):
     train_counts: list[Index]
     test_counts: list[Index]
     val_size: Annotated[int, Field(ge=0, le=MOST)]
-    seeds: dict[str, SeedDetails]
+    seeds: Annotated[dict[str, SeedDetails], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "Details":
+        lists = {"train_counts": self.train_counts, "test_counts": self.test_counts}
+        lists |= {f"seeds.{seed}.per_class.{name}": value for seed, one in self.seeds.items() for name, value in one.per_class}
+        for name, value in lists.items():
+            if len(value) != len(self.classes):
+                raise ValueError(f"{name}: got {len(value)} values, expected {len(self.classes)}, one per class")
+        return self
 
 
 class Note(BaseModel):

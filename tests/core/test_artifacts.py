@@ -81,6 +81,14 @@ def test_what_a_killed_run_left_is_removed(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".10.abc.part", "0"]
 
 
+def test_a_name_with_brackets_is_no_pattern(tmp_path):
+    (tmp_path / ".1.csv.other.part").mkdir()
+    (tmp_path / ".[1].csv.killed.part").mkdir()
+    with artifacts.writing_together(tmp_path, "[1].csv") as folder:
+        (folder / "[1].csv").write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".1.csv.other.part", "[1].csv"]
+
+
 def test_a_temporary_array_takes_its_room_at_once():
     array = artifacts.temporary_array((2, 3), np.float32)
     array[1] = 5

@@ -180,7 +180,7 @@ def test_one_seed_and_an_empty_group_leave_no_number(workspace):
     for path in Path("results/details").iterdir():
         content = json.loads(path.read_text())
         content |= {"mean": content["mean"] | {"many": None}, "sd": dict.fromkeys(HEADLINE)}
-        path.write_text(json.dumps(content))
+        artifacts.write_json(path, content, sealed=True)
     cells = Seen(workspace.write()).cells
     assert all(cells[row]["many"]["text"] == "–" for row in ROWS)
     assert all("±" not in cell["text"] for row in ROWS for cell in cells[row].values())

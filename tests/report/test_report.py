@@ -210,7 +210,7 @@ def test_rows_on_another_subset_are_not_mixed(workspace):
     path = artifacts.RESULTS / "details" / "crt.json"
     content = read(path)
     content["context"]["subset"] = "0123456789ab"
-    artifacts.write_json(path, content)
+    artifacts.write_json(path, content, sealed=True)
     with pytest.raises(TableError, match=r"crt: subset is 0123456789ab, now .*\n.*dvc repro evaluate@crt \("):
         workspace.run(report)
 
