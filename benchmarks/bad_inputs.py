@@ -13,6 +13,7 @@ The exit code is 1 where one of the last four was found.
 import argparse
 import contextlib
 import hashlib
+import importlib
 import io
 import os
 import random
@@ -22,13 +23,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator
 
+from benchmarks.bad_case import Case
 from lt.core import command, manifest
 
 ROOT = Path(__file__).parent.parent
@@ -37,24 +38,6 @@ FAULTS = ("SILENT", "UNNAMED", "TRACEBACK", "HANG")
 HANG_CPU_S, HANG_WAIT_S, TRAINING_S = 5.0, 30.0, 60.0
 # What a command notes of itself.
 NOTED = (".cost", ".resume", "__pycache__")
-
-
-@dataclass(frozen=True)
-class Case:
-    """kind and what: the bad input in words    argv: stage and arguments    change: makes the input bad, in the project's folder
-    named: one of these has to be in the words of a refusal    valid: it may also be taken as another good value
-    env: further environment variables    trains: takes longer    project: of benchmarks/bad_project.py
-    """
-
-    kind: str
-    what: str
-    argv: list[str]
-    change: Callable[[Path], None] = lambda folder: None
-    named: tuple[str, ...] = ()
-    valid: bool = False
-    env: dict[str, str] = field(default_factory=dict)
-    trains: bool = False
-    project: str = "digits"
 
 
 @dataclass(frozen=True)
@@ -88,7 +71,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=bad_cases.KINDS, default=[*bad_cases.KINDS])
     parser.add_argument("--processes", type=int, default=0, help="cases that are tried once more in a process of their own")
-    parser.add_argument("--good", type=Path, help="folder in which the good projects are kept for another run; none: they are not")
+    parser.add_argument(
+        "--good", type=Path, help="folder in which the good projects are kept for another run; none: they are not"
+    )
     args = parser.parse_args()
     args.good = args.good and args.good.resolve()
     with tempfile.TemporaryDirectory(prefix="bad-inputs-") as folder, contextlib.chdir(folder):
@@ -98,9 +83,13 @@ def main() -> None:
                 make(good)
         cases = bad_cases.draw(good, args.only, args.count, args.seed)
         print(f"{len(cases)} bad inputs, seed {args.seed}", flush=True)
+        for stage in sorted({case.argv[0] for case in cases}):
+            importlib.import_module(f"stages.{stage}")  # torch among them: it is not what a case takes
         trial = Trial(good)
         counts, faults = Counter(), []
-        for case in cases:
+        for number, case in enumerate(cases, 1):
+            if not number % 100:
+                print(f"{number} of {len(cases)}, {len(faults)} faults", flush=True)
             verdict, told = trial.judge(case)
             counts[case.kind, verdict] += 1
             if verdict in FAULTS:
@@ -126,7 +115,9 @@ def table(counts: Counter) -> str:
     kinds, verdicts = sorted({kind for kind, _ in counts}), ("refused", "same", *FAULTS)
     lines = [[kind, *(str(counts[kind, verdict]) for verdict in verdicts)] for kind in kinds]
     lines.append(["all", *(str(sum(counts[kind, verdict] for kind in kinds)) for verdict in verdicts)])
-    return "\n".join("".join(f"{cell:>11}" if i else f"{cell:14}" for i, cell in enumerate(line)) for line in [["kind", *verdicts], *lines])
+    return "\n".join(
+        "".join(f"{cell:>11}" if i else f"{cell:14}" for i, cell in enumerate(line)) for line in [["kind", *verdicts], *lines]
+    )
 
 
 class Trial:
@@ -145,8 +136,10 @@ class Trial:
             if re.search(r"^Traceback \(most recent call last\)", found.words, re.MULTILINE):
                 return "TRACEBACK", found.words
             is_named = not case.named or any(name in found.words for name in case.named)
-            return ("refused", "") if is_named and found.words.strip() else ("UNNAMED", f"exit code {found.status!r}, {found.words}")
-        if case.valid:
+            return (
+                ("refused", "") if is_named and found.words.strip() else ("UNNAMED", f"exit code {found.status!r}, {found.words}")
+            )
+        if case.valid() if callable(case.valid) else case.valid:
             return "same", ""
         expected = self.expected(case)
         differing = {name for name in found.files.keys() & expected.files.keys() if found.files[name] != expected.files[name]}
@@ -223,8 +216,7 @@ def main_of(stage: str) -> Callable[[], None]:
     """A stage's main, imported when it is called, as its script would be."""
 
     def call() -> None:
-        __import__(f"stages.{stage}")
-        sys.modules[f"stages.{stage}"].main()
+        importlib.import_module(f"stages.{stage}").main()
 
     return call
 
@@ -236,7 +228,10 @@ def limit(cpu_s: float) -> Iterator[None]:
     def stop(number, frame):
         raise Hangs
 
-    for number, timer, seconds in ((signal.SIGPROF, signal.ITIMER_PROF, cpu_s), (signal.SIGALRM, signal.ITIMER_REAL, HANG_WAIT_S + 5 * cpu_s)):
+    for number, timer, seconds in (
+        (signal.SIGPROF, signal.ITIMER_PROF, cpu_s),
+        (signal.SIGALRM, signal.ITIMER_REAL, HANG_WAIT_S + 5 * cpu_s),
+    ):
         signal.signal(number, stop)
         signal.setitimer(timer, seconds)
     try:
@@ -253,5 +248,4 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    start = time.monotonic()
     main()

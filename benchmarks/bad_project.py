@@ -1,5 +1,6 @@
 """Small projects that are good, into which bad inputs are put."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -13,18 +14,32 @@ from benchmarks import jpeg_tree
 
 ROOT = Path(__file__).parent.parent
 SIZES = jpeg_tree.Sizes(classes=3, train=14, imbalance=3, val_per_class=1, test_per_class=2)
-LIST = {"images": "data/lists", "train_list": "data/lists/train.txt", "val_list": "data/lists/val.txt", "test_list": "data/lists/test.txt", "image_size": 16}
+LIST = {
+    "images": "data/lists",
+    "train_list": "data/lists/train.txt",
+    "val_list": "data/lists/val.txt",
+    "test_list": "data/lists/test.txt",
+    "image_size": 16,
+}
 AS_IS = {"subset": {"profile": "none"}}
 # What differs from the shipped params.yaml, by project.
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {},
     "lists": AS_IS | {"dataset": "listfile", "datasets": {"listfile": LIST | {"packed": True}}},
     "tree": AS_IS | {"dataset": "folder", "datasets": {"folder": {"path": "data/tree", "image_size": 16}}},
-    "embeddings": AS_IS | {"dataset": "embeddings", "datasets": {"embeddings": {"path": "data/embeddings.npz"}}, "model": "identity", "augment": "none", "train": {"epochs": 0}},
+    "embeddings": AS_IS
+    | {
+        "dataset": "embeddings",
+        "datasets": {"embeddings": {"path": "data/embeddings.npz"}},
+        "model": "identity",
+        "augment": "none",
+        "train": {"epochs": 0},
+    },
 }
 # What is made there.
 COMMANDS = {
-    "digits": ["subsample", "base --seed 0", "features --seed 0", "retrain crt --seed 0", "retrain pc --seed 0", "distill pc --seed 0",
+    "digits": ["subsample", "base --seed 0", "features --seed 0", "retrain crt --seed 0", "retrain pc --seed 0",
+    "distill pc --seed 0",
                "evaluate base", "evaluate crt", "evaluate pc", "evaluate xerm_pc", "report", "page"],
     "lists": ["index listfile", "subsample", "base --seed 0"],
     "tree": ["index folder", "subsample", "base --seed 0"],
@@ -39,6 +54,7 @@ def make(folder: Path) -> Path:
     from lt.training.checkpoint import Checkpoint
 
     clear, Checkpoint.clear = Checkpoint.clear, lambda self: None  # the last training state stays
+    os.environ["LT_SAVE_EVERY_S"] = "-1"
     try:
         for name, changes in SETTINGS.items():
             place = folder / name
@@ -50,6 +66,7 @@ def make(folder: Path) -> Path:
                     command.run(main_of(stage))
     finally:
         Checkpoint.clear = clear
+        del os.environ["LT_SAVE_EVERY_S"]
     return folder
 
 
@@ -61,7 +78,12 @@ def _begin(place: Path, name: str, changes: dict[str, Any]) -> None:
     content["distill"] |= {"epochs": 2, "warmup_epochs": 0}
     content["features"]["views"] = 2
     methods = {"crt": content["methods"]["crt"] | {"steps": 5}, "pc": content["methods"]["pc"]}
-    content |= {"methods": methods, "teachers": {"pc": content["teachers"]["pc"]}, "report": {"row": "crt"}, "imbalance": 50 if name == "digits" else 2}
+    content |= {
+        "methods": methods,
+        "teachers": {"pc": content["teachers"]["pc"]},
+        "report": {"row": "crt"},
+        "imbalance": 50 if name == "digits" else 2,
+    }
     for key, value in changes.items():
         if isinstance(value, dict):
             for inner_key, inner in value.items():
@@ -71,6 +93,7 @@ def _begin(place: Path, name: str, changes: dict[str, Any]) -> None:
     (place / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     for path in ("data/digits.json", "dvc.yaml"):
         shutil.copy(ROOT / path, place / path)
+    (place / "recipes").symlink_to(ROOT / "recipes", target_is_directory=True)
     if name == "lists":
         jpeg_tree.write(place / "data" / "lists", SIZES, corrupt=0)
     if name in ("tree", "digits"):

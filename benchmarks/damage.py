@@ -16,7 +16,26 @@ from lt.core import manifest
 
 # A damage: what it is, in words, and what it does to the file at a path.
 Damage = tuple[str, Callable[[Path], None]]
-VALUES = (None, True, -1, 0, 2**70, 1e308, float("nan"), "", "x", "\x00", "é" * 300, [], {}, [None], {"a": 1}, [[1, 2], [3]], "1", 10**400)
+VALUES = (
+    None,
+    True,
+    -1,
+    0,
+    2**70,
+    1e308,
+    float("nan"),
+    "",
+    "x",
+    "\x00",
+    "é" * 300,
+    [],
+    {},
+    [None],
+    {"a": 1},
+    [[1, 2], [3]],
+    "1",
+    10**400,
+)
 
 
 def of_place(path: str) -> Iterator[Damage]:
@@ -108,12 +127,16 @@ def flip_digit(path: Path, seed: float) -> None:
 def of_array(renewed: bool = True) -> Iterator[Damage]:
     """Arrays of other shapes, dtypes and kinds in a .npy file, and numbers that are not finite."""
     changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "flat": lambda a: a.reshape(-1), "one axis more": lambda a: a[None], "one row less": lambda a: a[:-1], "no row": lambda a: a[:0],
-        "a single number": lambda a: np.array(a.reshape(-1)[0]), "transposed": lambda a: a.T, "complex": lambda a: a.astype(complex),
+        "flat": lambda a: a.reshape(-1), "one axis more": lambda a: a[None], "one row less": lambda a: a[:-1],
+        "no row": lambda a: a[:0],
+        "a single number": lambda a: np.array(a.reshape(-1)[0]), "transposed": lambda a: a.T,
+        "complex": lambda a: a.astype(complex),
         "int8": lambda a: a.astype(np.int8), "float64": lambda a: a.astype(np.float64), "uint32": lambda a: a.astype(np.uint32),
-        "text": lambda a: a.astype(str), "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")), "bool": lambda a: a.astype(bool),
+        "text": lambda a: a.astype(str), "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+        "bool": lambda a: a.astype(bool),
         "dates": lambda a: np.zeros(a.shape, "M8[s]"), "records": lambda a: np.zeros(a.shape, [("a", "f4"), ("b", "i4")]),
-        "one NaN": lambda a: _with(a, np.nan), "one infinity": lambda a: _with(a, np.inf), "one 2**60": lambda a: _with(a, 2**60), "one -1": lambda a: _with(a, -1),
+        "one NaN": lambda a: _with(a, np.nan), "one infinity": lambda a: _with(a, np.inf), "one 2**60": lambda a: _with(a, 2**60),
+        "one -1": lambda a: _with(a, -1),
         "huge": lambda a: _with(a, 1e38),
     }  # fmt: skip
     for name, change in changes.items():
@@ -178,7 +201,8 @@ def of_weights(renewed: bool = True) -> Iterator[Damage]:
 
     changes = {
         "none": lambda state: {}, "one missing": lambda state: dict(list(state.items())[1:]),
-        "one more": lambda state: state | {"further": torch.zeros(2)}, "a shape": lambda state: one(state, lambda t: t.reshape(-1)[:-1]),
+        "one more": lambda state: state | {"further": torch.zeros(2)},
+        "a shape": lambda state: one(state, lambda t: t.reshape(-1)[:-1]),
         "half": lambda state: one(state, lambda t: t.half()), "int64": lambda state: one(state, lambda t: t.long()),
         "NaN": lambda state: one(state, lambda t: torch.full_like(t, float("nan"))),
         "infinity": lambda state: one(state, lambda t: torch.full_like(t, float("inf"))),
@@ -186,16 +210,24 @@ def of_weights(renewed: bool = True) -> Iterator[Damage]:
     }  # fmt: skip
     for name, change in changes.items():
         yield f"weights: {name}", partial(rewrite, change=change)
-    for name, header in {"a long": (2**40).to_bytes(8, "little") + b"{}", "a broken": (2).to_bytes(8, "little") + b"[]", "no": b"", "another": (8).to_bytes(8, "little") + b'{"a": 1}'}.items():
+    for name, header in {
+        "a long": (2**40).to_bytes(8, "little") + b"{}",
+        "a broken": (2).to_bytes(8, "little") + b"[]",
+        "no": b"",
+        "another": (8).to_bytes(8, "little") + b'{"a": 1}',
+    }.items():
         yield f"weights: {name} header", partial(_write, content=header, renewed=renewed)
 
 
 def of_log(renewed: bool = True) -> Iterator[Damage]:
     """A log.csv of other columns and values."""
     for name, text in {
-        "no line": "epoch,lr,loss,accuracy\n", "words": "epoch,loss\na,b\n", "short line": "epoch,loss\n1\n", "long line": "epoch,loss\n1,2,3\n",
-        "NaN": "epoch,lr,loss,accuracy\n1,0.1,nan,0.5\n", "other columns": "a,b\n1,2\n", "NUL": "epoch\0,loss\n1,2\n", "no UTF-8": "epoch,\udcff\n1,2\n",
-        "huge field": "epoch,loss\n" + "1" * 200_000 + ",2\n", "infinity": "epoch,lr,loss,accuracy\n1,0.1,inf,0.5\n2,0.1,1e400,0.5\n",
+        "no line": "epoch,lr,loss,accuracy\n", "words": "epoch,loss\na,b\n", "short line": "epoch,loss\n1\n",
+        "long line": "epoch,loss\n1,2,3\n",
+        "NaN": "epoch,lr,loss,accuracy\n1,0.1,nan,0.5\n", "other columns": "a,b\n1,2\n", "NUL": "epoch\0,loss\n1,2\n",
+        "no UTF-8": "epoch,\udcff\n1,2\n",
+        "huge field": "epoch,loss\n" + "1" * 200_000 + ",2\n",
+        "infinity": "epoch,lr,loss,accuracy\n1,0.1,inf,0.5\n2,0.1,1e400,0.5\n",
     }.items():  # fmt: skip
         yield f"log: {name}", partial(_write, content=text.encode("utf-8", "surrogateescape"), renewed=renewed)
 

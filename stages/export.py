@@ -11,8 +11,6 @@ import argparse
 import copy
 import io
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -124,21 +122,16 @@ def write(predictor: Predictor, images: torch.Tensor, output: Path) -> float:
     meta = json.dumps(predictor.facts, indent=1) + "\n"
     program = io.BytesIO()  # on a full disk torch's own writer ends in a stack trace of C++
     torch.export.save(program_of(predictor), program, extra_files={META: meta})
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{output.stem}.", dir=output.parent) as folder:
-            part = Path(folder) / output.name
-            part.write_bytes(program.getbuffer())
-            difference = compare(predictor, torch.export.load(part).module(), images)
-            if not difference <= PROGRAM_TOLERANCE:
-                raise RuntimeError(
-                    f"{output} is not written: its logits differ from the row's by {difference:.2g} of the largest, expected at most "
-                    f"{PROGRAM_TOLERANCE:g}; this version of PyTorch does not export the model faithfully"
-                )
-            artifacts.write_text(output.with_suffix(".json"), meta)
-            os.replace(part, output)
-    except OSError as error:
-        raise artifacts.ArtifactError(f"could not write {output}: {artifacts.reason(error)}") from error
+    with artifacts.writing_together(output.parent, output.name) as folder:
+        part = folder / output.name
+        part.write_bytes(program.getbuffer())
+        difference = compare(predictor, torch.export.load(part).module(), images)
+        if not difference <= PROGRAM_TOLERANCE:
+            raise RuntimeError(
+                f"{output} is not written: its logits differ from the row's by {difference:.2g} of the largest, expected at most "
+                f"{PROGRAM_TOLERANCE:g}; this version of PyTorch does not export the model faithfully"
+            )
+        artifacts.write_text(part.with_suffix(".json"), meta)
     return difference
 
 

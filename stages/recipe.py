@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def published(recipe: recipes.Recipe) -> str:
-    """Balanced accuracies that were published for a recipe, by row, in percent; / between those of several sources; - where there are none."""
+    """Balanced accuracies that were published for a recipe, by row, in percent, / between several sources; - where there are none."""
     numbers = {
         row: [recipes.percent(values["balanced"]) for values in found if "balanced" in values] for row, found in recipe.published.items()
     }

@@ -39,7 +39,7 @@ def main() -> None:
     points = {"rows": plots.by_row(rows), "classes": class_lines(reported), "reliability": plots.by_confidence(reported)}
     with artifacts.writing_together(artifacts.RESULTS, "report") as folder:
         for row, details in rows.items():
-            artifacts.write_json(folder / "details" / f"{row}.json", details)
+            artifacts.write_json(folder / "details" / f"{row}.json", details, sealed=True)
             artifacts.write_json(folder / "methods" / f"{row}.json", rounded(headline(details)))
         artifacts.write_json(folder / "metrics.json", headline(reported))
         artifacts.write_text(folder / "table.md", table)

@@ -95,7 +95,7 @@ def test_the_whole_recipe_is_what_its_file_says():
     options = dict(recipes.find(large.RECIPE).overrides)["methods"]["balms"]
     assert options["batch_size"] == large.BATCH and options["meta_batch_size"] == 2 * large.BATCH  # what RECIPE_PRODUCTS counts
     row = large.recipe_row(quick=True)
-    assert f"{options['steps']} steps" in row.pair and row.unit == "min" and row.ours > 0 and row.other > 0
+    assert f"{options['steps']} steps" in row.pair and row.unit == "min" and np.isfinite([row.ours, row.other]).all()
 
 
 def test_features_of_several_views_are_written(tmp_path):

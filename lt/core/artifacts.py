@@ -2,6 +2,8 @@
 
 import csv
 import errno
+import glob
+import hashlib
 import json
 import math
 import os
@@ -16,13 +18,15 @@ from typing import Iterable
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from lt.core import attest, files, manifest
+from lt.core import attest, files, json_text, manifest
 from lt.core.manifest import ArtifactError
 from lt.core.row_names import maker
 
 ROOT = Path("artifacts")
 RESULTS = Path("results")
 IN_MEMORY_BYTES = 2**29
+# Key of a JSON file's hash of its other keys.
+SEAL = "content_sha256"
 
 
 def stage_dir(stage: str, *parts: int | str) -> Path:
@@ -89,7 +93,7 @@ def writing_together(folder: Path, name: str):
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
     except OSError as error:
-        raise ArtifactError(f"could not write into {folder}: {reason(error)}") from error
+        raise ArtifactError(f"could not write {name} into {folder}: {reason(error)}") from error
     finally:
         if part:
             shutil.rmtree(part, ignore_errors=True)
@@ -97,7 +101,7 @@ def writing_together(folder: Path, name: str):
 
 def _empty_part(parent: Path, name: str) -> Path:
     """A new folder beside what it is to replace; those that killed runs have left are removed."""
-    for leftover in parent.glob(f".{name}.*.part"):
+    for leftover in parent.glob(f".{glob.escape(name)}.*.part"):
         files.remove(leftover)
     part = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=parent))
     part.chmod(0o755)
@@ -118,7 +122,7 @@ def write_text(path: Path, text: str) -> None:
     part = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in path.parent.glob(f".{path.name}.*.part"):
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
             files.remove(leftover)
         handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -132,15 +136,26 @@ def write_text(path: Path, text: str) -> None:
             Path(part).unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Writes JSON with sorted keys and no NaN: a value that is not defined is null."""
+def write_json(path: Path, content: dict, sealed: bool = False) -> None:
+    """Writes JSON with sorted keys and no NaN: a value that is not defined is null.
+
+    sealed: with a hash of its content, for a file that has no manifest beside it; read_json compares it
+    """
+    content = content | {SEAL: _seal(content)} if sealed else content
     write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _seal(content: dict) -> str:
+    """sha256 of JSON values, however they are laid out in their file."""
+    values = {key: value for key, value in content.items() if key != SEAL}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def read_json(path: Path, kind: type[BaseModel] | None = None) -> dict:
     """Reads a JSON object. kind: of lt/core/schemas.py, what has to be in it
 
-    Raises ArtifactError where the file is missing or no JSON object, or naming the first key whose value is not of its kind.
+    Raises ArtifactError where the file is missing or no JSON object, or not as it was sealed, or naming the first key whose value
+    is not of its kind.
     """
     return parse_json(_existing(path).read_bytes(), path, kind)
 
@@ -148,11 +163,13 @@ def read_json(path: Path, kind: type[BaseModel] | None = None) -> dict:
 def parse_json(text: bytes | str, path: Path, kind: type[BaseModel] | None = None) -> dict:
     """The JSON object in a text; ArtifactError as read_json. path: where it is from, for the message"""
     try:
-        content = json.loads(text)
+        content = json_text.loads(text)
     except (ValueError, RecursionError) as error:  # also bytes that are no text, and numbers of thousands of digits
         raise ArtifactError(f"{path} is not valid JSON ({error}); {manifest.again(Path(path))}") from None
     if not isinstance(content, dict):
         raise ArtifactError(f"{path}: got a {type(content).__name__}, expected keys and values; {manifest.again(Path(path))}")
+    if content.pop(SEAL, seal := _seal(content)) != seal:
+        raise ArtifactError(f"{path} is damaged, or was edited: its content is not that of its {SEAL}; {manifest.again(Path(path))}")
     try:
         if kind:
             kind.model_validate(content, strict=True)
@@ -160,7 +177,8 @@ def parse_json(text: bytes | str, path: Path, kind: type[BaseModel] | None = Non
         first = error.errors()[0]
         got = "nothing" if first["type"] == "missing" else repr(first["input"])[:60]
         where = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"{path}: {where}: got {got}; {first['msg']}; {manifest.again(Path(path))}") from None
+        what = f"{where}: got {got}; {first['msg']}" if where else first["msg"]
+        raise ArtifactError(f"{path}: {what}; {manifest.again(Path(path))}") from None
     return content
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 import lt
+from lt.core.files import read_regular
 from lt.core.params import PATH, at
 from lt.core.yaml_file import read_yaml
 
@@ -36,7 +37,7 @@ class Seen:
             return cls(None, ())
         content = hashlib.sha256()
         for file in files:
-            content.update(hashlib.sha256(file.read_bytes()).digest())
+            content.update(hashlib.sha256(read_regular(file)).digest())
         return cls(content.hexdigest(), cls.mark_of(files))
 
     @staticmethod

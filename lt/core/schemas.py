@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from lt.core.options import LARGEST, MOST, Count, Index, Real, Seed
 
@@ -26,10 +26,16 @@ class Network(BaseModel):
     std: Colours
 
 
+class Routing(BaseModel):
+    top: Count
+    hidden: Count
+
+
 class Head(Plugin):
     feature_dim: Count
     num_classes: Count
     num_experts: Count
+    routing: Routing | None = None
 
 
 class Names(BaseModel):
@@ -134,8 +140,33 @@ class PackedChunk(BaseModel):
     corrupt: dict[Digits, str]
 
 
+Scores = list[float | None]
+
+
+class ClassScores(BaseModel):
+    recall: Scores
+    precision: Scores
+    f1: Scores
+    predicted: list[Index]
+
+
+class Histogram(BaseModel):
+    count: list[Index]
+    confidence: Scores
+    accuracy: Scores
+
+
+class Reliability(BaseModel):
+    before: Histogram
+    after: Histogram
+
+
 class SeedDetails(BaseModel):
     metrics: Metrics
+    per_class: ClassScores
+    reliability: Reliability
+    test_prior: list[dict[str, Any]]
+    correct: Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
 
 
 class Judged(BaseModel):
@@ -148,11 +179,27 @@ class Judged(BaseModel):
     test_counts: list[Index]
     val_size: Annotated[int, Field(ge=0, le=MOST)]
 
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "Judged":
+        lists = {"train_counts": self.train_counts, "test_counts": self.test_counts}
+        lists |= {f"{where}.per_class.{name}": value for where, one in self.by_seed().items() for name, value in one.per_class}
+        for name, value in lists.items():
+            if len(value) != len(self.classes):
+                raise ValueError(f"{name}: got {len(value)} values, expected {len(self.classes)}, one per class")
+        return self
+
+    def by_seed(self) -> dict[str, SeedDetails]:
+        """What was measured on each seed, by where it stands."""
+        raise NotImplementedError
+
 
 class Measured(Judged):
     """measured.json of evaluate, everything measured on a row of one seed."""
 
     result: SeedDetails
+
+    def by_seed(self) -> dict[str, SeedDetails]:
+        return {"result": self.result}
 
 
 class Details(Judged):
@@ -160,7 +207,10 @@ class Details(Judged):
 
     mean: Metrics
     sd: Metrics
-    seeds: dict[str, SeedDetails]
+    seeds: Annotated[dict[str, SeedDetails], Field(min_length=1)]
+
+    def by_seed(self) -> dict[str, SeedDetails]:
+        return {f"seeds.{seed}": one for seed, one in self.seeds.items()}
 
 
 class Note(BaseModel):

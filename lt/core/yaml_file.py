@@ -1,7 +1,6 @@
 """YAML files as DVC writes them, read without what makes YAML a trap. No torch."""
 
 import re
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ class YamlError(ValueError):
 class _Yaml12(yaml.SafeLoader):
     """PyYAML reads YAML 1.1, DVC writes YAML 1.2: 1e-05 is a number there, `on` a word, 010 is ten.
 
-    Refused besides: a key that stands twice, a value that is not of its tag, and aliases that make a small file a large one.
+    Refused besides: a key that stands twice, or is no text, a value that is not of its tag, and aliases that make a small file a large one.
     """
 
     def get_single_node(self) -> yaml.Node | None:
@@ -51,10 +50,11 @@ class _Yaml12(yaml.SafeLoader):
         lines = {}
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in lines:
+            if not isinstance(key, str):
+                raise _refused(f"got the key {str(key)[:40]!r}, which is no text; put it into quotes", key_node)
+            if key in lines:
                 raise _refused(f"the key {key!r} stands twice, first in line {lines[key]}", key_node)
-            if isinstance(key, Hashable):
-                lines[key] = key_node.start_mark.line + 1
+            lines[key] = key_node.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
 

@@ -11,7 +11,7 @@ raw_files, prepare = CIFAR.raw_files, CIFAR.prepare
 
 
 def open_split(root: Path, split: str, *, normalization: Literal["image_std", "pixel_std"] = "image_std") -> Split:
-    """Train (50000 images) or test part (10000); see lt.cifar.Cifar.open_split for what raises.
+    """Train (50000 images) or test part (10000); see lt.data.cifar.Cifar.open_split for what raises.
 
     root: data root, which holds the folder cifar-10-batches-py    split 'train' or 'test'
     normalization: what each channel is divided by, after its mean is taken off; see lt.data.cifar.NORMALIZATIONS

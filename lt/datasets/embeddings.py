@@ -5,6 +5,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from lt.core.files import open_regular
 from lt.core.options import OpenFraction
 from lt.data.split import Split
 
@@ -64,13 +65,13 @@ def _read(where: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{where} is missing; expected a .npz or .parquet file, or a folder with features.npy and labels.npy")
     if not where.is_dir() and where.suffix not in (".npz", ".parquet"):
         raise ValueError(f"{where}: got a file of another kind than .npz and .parquet; put features.npy and labels.npy into a folder")
-    if where.suffix == ".parquet":
+    if where.suffix == ".parquet" and where.is_file():
         return _read_parquet(where)
     try:
         if where.is_dir():
             names = [name for name in ARRAYS if (where / f"{name}.npy").is_file()]
             return {name: np.load(where / f"{name}.npy", allow_pickle=False) for name in names}
-        with open(where, "rb") as file, np.load(file, allow_pickle=False) as stored:
+        with open_regular(where) as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in ARRAYS if name in stored}
     except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise ValueError(f"{where}: got {error}; expected a .npz of plain arrays, without objects, which would be unpickled") from None
@@ -120,6 +121,8 @@ def _labels(where: Path, arrays: dict[str, np.ndarray], num_rows: int) -> tuple[
         raise ValueError(f"{where} holds no labels; expected labels (N,), one for each of the {num_rows} rows of features")
     if labels.shape != (num_rows,):
         raise ValueError(f"{where}: labels: got shape {labels.shape}, expected ({num_rows},), one per row of features")
+    if classes is not None and (classes.ndim != 1 or len(set(map(str, classes.tolist()))) < len(classes) or "" in classes.astype(str)):
+        raise ValueError(f"{where}: classes: got {str(classes.tolist())[:80]}, expected a name per class, none of them empty, none twice")
     if labels.dtype.kind == "U":
         names = np.unique(labels) if classes is None else classes.astype(str)
         position = {name: number for number, name in enumerate(names.tolist())}
@@ -129,7 +132,7 @@ def _labels(where: Path, arrays: dict[str, np.ndarray], num_rows: int) -> tuple[
     if labels.dtype.kind not in "iu" or labels.min() < 0:
         raise ValueError(f"{where}: labels: got {labels.dtype}, least {labels.min()}, expected whole numbers from 0, or names")
     num_classes = int(labels.max()) + 1
-    if classes is not None and (classes.ndim != 1 or len(classes) < num_classes):
+    if classes is not None and len(classes) < num_classes:
         raise ValueError(f"{where}: classes: got {classes.shape}, expected at least {num_classes} names, as labels go to {num_classes - 1}")
     if num_classes > num_rows:
         raise ValueError(f"{where}: labels: got values up to {num_classes - 1} in {num_rows} rows, expected 0 to C - 1 without gaps")

@@ -32,7 +32,7 @@ def open_split(
     image_size: side in pixels of the centred squares    test_crop: side of the centre of them that is kept of validation and
     test images; None for all    packed: decode each image once, into one file under data/.packed
     max_corrupt: share of a part's images that may fail to decode; they are told, and grey squares stand for them
-    raises ValueError as lt.lists.ListSet.open_split does
+    raises ValueError as lt.data.image_lists.ListSet.open_split does
     (source: Liu et al. 2019, Large-Scale Long-Tailed Recognition in an Open World)
     """
     return LISTS.open_split(

@@ -138,7 +138,7 @@ def read_teacher(name: str, seed: int, part: TrainingPart) -> TwoViews:
 def train_student(
     settings: Settings, part: TrainingPart, name: str, teacher: TwoViews, seed: int, test: Split | None = None
 ) -> Trained:
-    """Trains the xERM student, the full network, on the teacher's two views of each augmented batch; test: lt.base.tester."""
+    """Trains the xERM student, the full network, on the teacher's two views of each augmented batch; test: lt.training.setup.tester."""
     where, class_counts, options = part.images.device, part.subset.counts, settings.teachers[name]
     spec = specification(settings, part)
     if options.student == "warm":

@@ -56,7 +56,7 @@ def score(logits: np.ndarray, labels: np.ndarray, bins: int = 15, temperature: n
         each = np.arange(len(target))
         log_probs = log_softmax(scores / temperature[rows, None])
         probs = np.exp(log_probs)
-        # Where the argmax is taken matters only in ties: the logits' own, as in lt.metrics.predict.
+        # Where the argmax is taken matters only in ties: the logits' own, as in lt.evaluate.metrics.predict.
         correct[rows] = scores.argmax(axis=1) == target
         confidence[rows] = probs.max(axis=1)
         nll[rows] = -log_probs[each, target]

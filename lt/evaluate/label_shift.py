@@ -1,10 +1,10 @@
 """Accuracy under any class distribution of the test data, from one set of test logits. numpy only."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from lt.core import json_text
 from lt.core.counts import prior as prior_of
 from lt.core.files import read_regular
 from lt.evaluate.calibration import TEMPERATURES, fit_temperature
@@ -180,7 +180,7 @@ def read_prior(path: Path, classes: tuple[str, ...]) -> np.ndarray:
     Raises ValueError where classes are missing or unknown, or weights are negative or all zero.
     """
     try:
-        content = json.loads(read_regular(path))
+        content = json_text.loads(read_regular(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read as JSON ({error}); expected weights, one per class") from None
     if isinstance(content, dict):

@@ -12,6 +12,7 @@ from lt.retrain.loop import fit_head
 from lt.retrain.rescaling import Scaled
 
 STATISTICS = "balanced"
+LINEAR_HEAD = True
 
 
 def fit(
@@ -27,7 +28,7 @@ def fit(
     """logits = s * (W f + b), where only s (C,) is trained, from ones, with class-balanced sampling and cross-entropy.
 
     The scale multiplies the bias as well. The result is a plain linear head with the scales folded in; weight decay pulls
-    the scales towards zero, as in the published protocol, but where steps is null: see lt.retraining.fit_head.
+    the scales towards zero, as in the published protocol, but where steps is null: see lt.retrain.loop.fit_head.
 
     returns the head, its log with the spread of the scales, and the array `scales` (C,)
     raises ValueError where the base head is not linear    (source: Kang et al. 2020, Decoupling, section 4.3)

@@ -11,6 +11,7 @@ from lt.core import artifacts, keys
 from lt.core.plugins import load
 from lt.core.schemas import ClassifierRow, RuleRow
 from lt.network.contracts import HasExperts, HasNormalisation, Observes
+from lt.network.routing import Routed
 
 
 class ExpertHeads(nn.Module):
@@ -136,12 +137,15 @@ def build(spec: dict[str, Any], seed: int) -> Classifier:
 
 
 def build_head(spec: dict[str, Any], seed: int) -> nn.Module:
-    """A freshly initialised head that remembers its spec: name, options, feature_dim, num_classes, num_experts."""
+    """A freshly initialised head that remembers its spec: name, options, feature_dim, num_classes, num_experts; and routing, the
+    options of lt.network.routing.Routed, where the experts are chosen among."""
     make = load("heads", spec["name"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         heads = [make(spec["feature_dim"], spec["num_classes"], **spec["options"]) for _ in range(spec["num_experts"])]
-    head = heads[0] if spec["num_experts"] == 1 else ExpertHeads(heads)
+        head = heads[0] if spec["num_experts"] == 1 else ExpertHeads(heads)
+        if spec.get("routing"):
+            head = Routed(head, spec["num_experts"], spec["feature_dim"], spec["num_classes"], **spec["routing"])
     head.spec = dict(spec)
     return head
 

@@ -85,6 +85,9 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 1\nb: 2\na: 3\n", "line 3: .*key 'a' stands twice, first in line 1"),
         ("{a: 1, a: 2}", "line 1: .*key 'a' stands twice"),
         ("b:\n  c: 1\n  c: 1\n", "line 3: .*key 'c' stands twice, first in line 2"),
+        ("x: 1\n2: 1", "line 2: .*got the key '2', which is no text"),
+        ("null: 1", "line 1: .*got the key 'None', which is no text"),
+        ("? [a]\n: 1", "line 1: .*which is no text"),
         ("x: 1\na: !!float ''", "line 2: .*got '', which is no float"),
         ("a: !!bool maybe", "line 1: .*'maybe', which is no bool"),
         ("a: !!timestamp 2020-99-99", "line 1: .*which is no timestamp"),
@@ -123,6 +126,15 @@ def test_only_regular_files_are_opened(path, make, read):
     make(path)
     with pytest.raises(ValueError, match="no regular file|Is a directory"):
         read(path)
+
+
+def test_a_pipe_among_what_a_stage_depends_on_is_told(path):
+    from lt.core import attest
+
+    path.mkdir()
+    os.mkfifo(path / "manifest.json")
+    with pytest.raises(OSError, match="no regular file"):
+        attest.Seen.of(path)
 
 
 def test_a_pipe_is_neither_an_image_nor_hashed(path):

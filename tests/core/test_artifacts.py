@@ -90,6 +90,14 @@ def test_blocks_of_rows_are_joined_in_memory_or_in_a_file(limit, is_file, monkey
     np.testing.assert_array_equal(found, whole)
 
 
+def test_a_name_with_brackets_is_no_pattern(tmp_path):
+    (tmp_path / ".1.csv.other.part").mkdir()
+    (tmp_path / ".[1].csv.killed.part").mkdir()
+    with artifacts.writing_together(tmp_path, "[1].csv") as folder:
+        (folder / "[1].csv").write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".1.csv.other.part", "[1].csv"]
+
+
 def test_a_temporary_array_takes_its_room_at_once():
     array = artifacts.temporary_array((2, 3), np.float32)
     array[1] = 5

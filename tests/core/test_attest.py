@@ -1,6 +1,7 @@
 """What was edited while a stage ran is told, and never recorded as what its output was made from."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +100,13 @@ def test_an_edit_of_what_a_stage_does_not_depend_on_is_none_of_its_business(stag
 
 def test_an_edit_undone_again_changes_nothing(stage):
     assert stage(lambda: (rewrite("lt/losses/ce.py", "old", "new"), rewrite("lt/losses/ce.py", "new", "old"))) == "new"
+
+
+def test_a_stage_that_is_run_by_hand_checks_params_before_it_notes_what_it_depends_on(stage, monkeypatch):
+    """The check's marker is made then, and subsample depends on it."""
+    monkeypatch.delenv("DVC_STAGE")
+    monkeypatch.setattr("stages.check.main", lambda: artifacts.write_text(Path("data/checked.json"), "{}"))
+    assert stage(lambda: None) == "new"
 
 
 def test_without_a_graph_and_outside_of_a_stage_nothing_is_compared(stage, monkeypatch):

@@ -19,11 +19,13 @@ HEAD = {"name": "linear", "options": {}, "feature_dim": 64, "num_classes": 2, "n
 CONTEXT = dict.fromkeys(schemas.Context.model_fields, "x")
 DETAILS = {
     "row": "crt", "context": {}, "classes": ["a", "b"], "train_counts": [2, 1], "test_counts": [1, 1], "val_size": 0,
-    "mean": {"top1": 0.5, "few": None}, "sd": {}, "seeds": {"0": {"metrics": {"top1": 0.5}}},
+    "mean": {"top1": 0.5, "few": None}, "sd": {}, "seeds": {"0": {
+        "metrics": {"top1": 0.5}, "per_class": {"recall": [1.0, None], "precision": [1.0, None], "f1": [1.0, None], "predicted": [1, 0]},
+        "reliability": dict.fromkeys(("before", "after"), {"count": [2], "confidence": [0.5], "accuracy": [0.5]}), "test_prior": [], "correct": "80",
+    }},
 }
-MEASURED = {key: DETAILS[key] for key in ("row", "context", "classes", "train_counts", "test_counts", "val_size")} | {
-    "result": {"metrics": {"top1": 0.5}}
-}
+JUDGED = ("row", "context", "classes", "train_counts", "test_counts", "val_size")
+MEASURED = {key: DETAILS[key] for key in JUDGED} | {"result": DETAILS["seeds"]["0"]}
 FILES = {
     "artifacts/base/0/row.json": (schemas.ClassifierRow, {"classifier": NETWORK, "logit_prior": [0.5, 0.5], "context": CONTEXT}, "run: dvc repro base@0"),
     "artifacts/retrain/crt/1/row.json": (
@@ -107,6 +109,40 @@ def test_bytes_that_are_no_object_are_told(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ArtifactError, match="a.json.*delete it and make it again"):
         artifacts.read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "content, told", [('{"a": 1, "b": 2, "a": 3}', "the key 'a' stands twice"), ('{"a": [NaN]}', "got NaN"), ('{"a": -Infinity}', "got -Infinity")]
+)
+def test_what_a_reader_would_have_to_guess_is_told(tmp_path, content, told):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(ArtifactError, match=f"a.json is not valid JSON .{told}"):
+        artifacts.read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "kind, content, keys",
+    [
+        (schemas.Details, DETAILS, ("train_counts",)), (schemas.Details, DETAILS, ("test_counts",)),
+        (schemas.Details, DETAILS, ("seeds", "0", "per_class", "f1")), (schemas.Measured, MEASURED, ("result", "per_class", "f1")),
+    ],
+)
+def test_lists_of_another_length_than_the_classes_are_told(tmp_path, kind, content, keys):
+    path = tmp_path / "details.json"
+    artifacts.write_json(path, changed(content, keys, [1]))
+    with pytest.raises(ArtifactError, match=rf"details.json: .*{'.'.join(keys)}: got 1 values, expected 2, one per class"):
+        artifacts.read_json(path, kind)
+
+
+def test_a_digit_that_is_another_than_was_written_is_told(tmp_path):
+    path = tmp_path / "details.json"
+    artifacts.write_json(path, DETAILS, sealed=True)
+    assert artifacts.read_json(path, schemas.Details) == DETAILS
+    path.write_text(json.dumps(json.loads(path.read_text())))  # laid out otherwise
+    assert artifacts.read_json(path, schemas.Details) == DETAILS
+    path.write_text(path.read_text().replace("0.5", "0.6", 1))
+    with pytest.raises(ArtifactError, match="details.json is damaged, or was edited"):
+        artifacts.read_json(path, schemas.Details)
 
 
 def array_file(header):

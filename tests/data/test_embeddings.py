@@ -1,5 +1,7 @@
 """Embeddings as a data set: the forms they are read from, bad input, and the stages from the index to the xERM student."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,8 @@ def with_nan() -> np.ndarray:
         ({"labels": make()["labels"] * 2}, r"no row to train on of 2 of 5 classes, 1 \(1\), 3 \(3\); labels must be without gaps"),
         ({"labels": make()["labels"] * 10**9}, "without gaps"),
         ({"classes": np.array(["a", "b"])}, "expected at least 3 names"),
+        ({"classes": np.array(["a", "a", "b"])}, "classes: got .*none of them empty, none twice"),
+        ({"classes": np.array(["", "a", "b"])}, "classes: got .*none of them empty, none twice"),
         ({"labels": np.array(["a", "b"] * 35), "classes": np.array(["a"])}, r"got \['b'\], which are not among the 1 names"),
         ({"split": np.array(["val"] * 70)}, r"split: got \['val'\] \(70,\), expected 'train' or 'test'"),
         ({"split": np.array(["train"] * 70)}, "split: got 'train' alone"),
@@ -105,6 +109,10 @@ def test_a_file_that_is_none_is_told(tmp_path):
         (tmp_path / "noise.npz").write_bytes(noise)
         with pytest.raises(ValueError, match="noise.npz: got "):
             embeddings.open_split(tmp_path, "train", path=str(tmp_path / "noise.npz"))
+    for name in ("pipe.npz", "pipe.parquet"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name}: got .*no regular file"):
+            embeddings.open_split(tmp_path, "train", path=str(tmp_path / name))
     with pytest.raises(ValueError, match="holds no features"):
         embeddings.open_split(tmp_path, "train", **save(tmp_path, labels=np.zeros(3)))
 

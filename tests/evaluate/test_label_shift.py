@@ -172,6 +172,8 @@ def test_a_prior_from_a_file(tmp_path):
         ('["a", 1]', "at least 0"),
         ("3", "got int, expected 2"),
         ("[1,", "cannot be read as JSON"),
+        ('{"cat": 1, "dog": 1, "cat": 2}', "the key 'cat' stands twice"),
+        ("[1, NaN]", "got NaN, expected a number"),
     ],
 )
 def test_a_bad_prior_file_is_refused(tmp_path, content, message):

@@ -143,7 +143,7 @@ def test_best_of_each_column_is_marked_where_it_is_more_than_noise(workspace):
     for seed, content in best["seeds"].items():  # better by the same in each seed
         content["metrics"]["nll"] = next_best["seeds"][seed]["metrics"]["nll"] - 0.1
     best["mean"]["nll"] = next_best["mean"]["nll"] - 0.1
-    Path("results/details/xerm_balms.json").write_text(json.dumps(best))
+    artifacts.write_json(Path("results/details/xerm_balms.json"), best, sealed=True)
     cells = Seen(workspace.write()).cells
     details = {row: json.loads(Path(f"results/details/{row}.json").read_text()) for row in ROWS}
     marked = 0
@@ -159,13 +159,13 @@ def test_best_of_each_column_is_marked_where_it_is_more_than_noise(workspace):
 
 def test_rows_that_share_the_best_value_are_not_marked(workspace):
     first, second = (Path(f"results/details/{row}.json") for row in ("balms", "lws"))
-    second.write_text(first.read_text().replace('"row": "balms"', '"row": "lws"'))
     content = json.loads(first.read_text())
+    artifacts.write_json(second, content | {"row": "lws"}, sealed=True)
     for path in Path("results/details").iterdir():
         if path not in (first, second):
             worse = json.loads(path.read_text())
             worse["mean"]["balanced"] = content["mean"]["balanced"] / 2
-            path.write_text(json.dumps(worse))
+            artifacts.write_json(path, worse, sealed=True)
     cells = Seen(workspace.write()).cells
     assert not [row for row in ROWS if cells[row]["balanced"].get("class") == "best"]
 
@@ -208,7 +208,7 @@ def test_one_seed_and_an_empty_group_leave_no_number(workspace):
     for path in Path("results/details").iterdir():
         content = json.loads(path.read_text())
         content |= {"mean": content["mean"] | {"many": None}, "sd": dict.fromkeys(HEADLINE)}
-        path.write_text(json.dumps(content))
+        artifacts.write_json(path, content, sealed=True)
     cells = Seen(workspace.write()).cells
     assert all(cells[row]["many"]["text"] == "–" for row in ROWS)
     assert all("±" not in cell["text"] for row in ROWS for cell in cells[row].values())
@@ -280,7 +280,8 @@ def test_without_results_the_error_says_what_to_run(workspace):
 def test_missing_and_stale_rows_are_named(workspace):
     Path("results/details/lws.json").unlink()
     path = Path("results/details/dro_lt.json")
-    path.write_text(path.read_text().replace('"loss": "ce"', '"loss": "focal"'))
+    content = json.loads(path.read_text())
+    artifacts.write_json(path, content | {"context": content["context"] | {"loss": "focal"}}, sealed=True)
     text = Seen(workspace.write()).text
     assert "without results: lws" in text
     assert "dro_lt: loss is focal, now ce" in text

@@ -28,11 +28,11 @@ from lt.training.randomness import Untouched
 COUNTS = np.array([240, 160, 110, 70, 45, 30, 20, 12, 8, 5])
 C, D, VIEWS = len(COUNTS), 16, 3
 SPEC = {"name": "linear", "options": {}, "feature_dim": D, "num_classes": C, "num_experts": 1}
-# A method that trains the backbone needs images, and tde a causal base head; they are tested on their own.
-SPECIAL = ["tde", *(name for name in names("methods") if "open_training" in (FOLDER / "methods" / f"{name}.py").read_text())]
+# A method that trains the backbone needs images, tde a causal base head, and ride_routing experts; they are tested on their own.
+SPECIAL = ["tde", "ride_routing", *(name for name in names("methods") if "open_training" in (FOLDER / "methods" / f"{name}.py").read_text())]
 METHODS = [name for name in names("methods") if name not in SPECIAL]
 WITH_EXPERTS = [name for name in METHODS if constant_of(path_of("methods", name), "EXPERTS", default=True)]
-NEEDS_LINEAR_HEAD = ["lws", "tau_norm"]
+NEEDS_LINEAR_HEAD = [name for name in METHODS if constant_of(path_of("methods", name), "LINEAR_HEAD", default=False)]
 QUICK = {"steps": 60, "batch_size": 32}
 
 
@@ -95,7 +95,7 @@ def accuracies(logits, target):
     return right[target < 3].mean().item(), right[target >= 6].mean().item()
 
 
-@pytest.mark.parametrize("method, experts", [(name, 1) for name in METHODS] + [(name, 2) for name in WITH_EXPERTS])
+@pytest.mark.parametrize("method, experts", [(name, 1) for name in METHODS] + [(name, 2) for name in (*WITH_EXPERTS, "ride_routing")])
 def test_contract(method, experts, make_inputs):
     inputs, test, _ = make_inputs(experts=experts)
     given = {name: getattr(inputs, name).copy() for name in ("views", "clean", "labels", "counts", "logit_prior")}

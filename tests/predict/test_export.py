@@ -192,13 +192,20 @@ def test_an_unfaithful_program_is_never_written_and_the_old_files_stay(monkeypat
     assert output.read_text() == output.with_suffix(".json").read_text() == "old"
 
 
+def test_what_a_kill_has_left_is_removed(tmp_path):
+    (tmp_path / ".model.pt2.killed.part").mkdir()
+    (tmp_path / ".other.pt2.killed.part").mkdir()
+    export.write(predictor_of(Small, "linear"), images_of(10), tmp_path / "model.pt2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.pt2.killed.part", "model.json", "model.pt2"]
+
+
 def test_a_full_disk_is_told_in_words_and_the_old_files_stay(tmp_path, monkeypatch):
     output, limit = tmp_path / "model.pt2", resource.getrlimit(resource.RLIMIT_FSIZE)
     output.write_text("old"), output.with_suffix(".json").write_text("old")
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
     try:
-        with pytest.raises(artifacts.ArtifactError, match="could not write .*model.pt2: .*free some space"):
+        with pytest.raises(artifacts.ArtifactError, match="could not write model.pt2 into .*free some space"):
             export.write(predictor_of(Small, "linear"), images_of(10), output)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)

@@ -63,7 +63,10 @@ elif stage == "evaluate":
     row, seed = arguments
     metrics = {"balanced": 0.41 + 0.02 * int(seed), "train_prior": 0.6, "many": 0.5, "medium": None, "few": 0.25, "nll": 1.5, "ece": 0.1}
     facts = {"row": row, "context": {}, "classes": ["a"], "train_counts": [1], "test_counts": [1], "val_size": 0}
-    write(f"artifacts/evaluate/{row}/{seed}/measured.json", json.dumps(facts | {"result": {"metrics": metrics}}))
+    scores = {"recall": [None], "precision": [None], "f1": [None], "predicted": [0]}
+    reliability = dict.fromkeys(("before", "after"), {"count": [], "confidence": [], "accuracy": []})
+    result = {"metrics": metrics, "per_class": scores, "reliability": reliability, "test_prior": [], "correct": ""}
+    write(f"artifacts/evaluate/{row}/{seed}/measured.json", json.dumps(facts | {"result": result}))
 else:
     salt = (project / "salt").read_text() if (project / "salt").is_file() else ""
     write("/".join(["artifacts", "data" if stage == "subsample" else stage, *arguments, "weights"]), command + salt)
