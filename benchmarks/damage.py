@@ -129,7 +129,7 @@ def of_array(renewed: bool = True) -> Iterator[Damage]:
     changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "flat": lambda a: a.reshape(-1), "one axis more": lambda a: a[None], "one row less": lambda a: a[:-1],
         "no row": lambda a: a[:0],
-        "a single number": lambda a: np.array(a.reshape(-1)[0]), "transposed": lambda a: a.T,
+        "a single number": lambda a: a.reshape(-1)[:1].sum(dtype=a.dtype), "transposed": lambda a: a.T,
         "complex": lambda a: a.astype(complex),
         "int8": lambda a: a.astype(np.int8), "float64": lambda a: a.astype(np.float64), "uint32": lambda a: a.astype(np.uint32),
         "text": lambda a: a.astype(str), "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
@@ -149,7 +149,7 @@ def of_array(renewed: bool = True) -> Iterator[Damage]:
 
 
 def _with(array: np.ndarray, value: float) -> np.ndarray:
-    array = array.copy()
+    array = array.copy() if array.size else np.zeros(1, array.dtype)
     if array.dtype.kind == "f" or np.isfinite(value):
         array.reshape(-1)[array.size // 2] = np.array(value).astype(array.dtype) if np.isfinite(value) else value
     else:

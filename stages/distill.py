@@ -19,7 +19,7 @@ from lt.input.device import device
 from lt.input.part import training_part
 from lt.network.classifier import write_classifier
 from lt.network.inference import predict
-from lt.retrain.inputs import read_inputs
+from lt.retrain.inputs import read_inputs, read_test_features
 from lt.training import launch
 from lt.training.setup import Trained, specification
 
@@ -50,11 +50,11 @@ def of_network(settings: params.Settings, args: Namespace) -> tuple[Trained, dic
 
 def of_head(settings: params.Settings, args: Namespace) -> tuple[Trained, dict, np.ndarray]:
     """The same where the student is a head on a backbone that stays as it is; reads cached features, and no images."""
-    inputs = read_inputs(read_subset(), args.seed, device())
+    subset = read_subset()
+    inputs = read_inputs(subset, args.seed, device())
     trained = fit_student(settings, inputs, args.teacher)
     spec = artifacts.read_json(artifacts.stage_dir("base", args.seed) / "row.json")["classifier"]
-    test = artifacts.read_array(artifacts.stage_dir("features", args.seed) / "test.npy", dtype="float", mmap=True)
-    return trained, spec, apply_head(trained.model.head, test, inputs.device)
+    return trained, spec, apply_head(trained.model.head, read_test_features(subset, inputs), inputs.device)
 
 
 if __name__ == "__main__":

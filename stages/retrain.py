@@ -14,7 +14,7 @@ from lt.input.device import device
 from lt.input.part import training_part
 from lt.network.classifier import Classifier, DecisionRule, write_rule
 from lt.network.inference import predict
-from lt.retrain.inputs import read_inputs, training_inputs
+from lt.retrain.inputs import read_inputs, read_test_features, training_inputs
 
 
 def main() -> None:
@@ -32,8 +32,7 @@ def main() -> None:
 
     rule = DecisionRule(result.head, result.offset, result.balanced_view, len(subset.counts)).to(inputs.device)
     if result.backbone is None:
-        test = artifacts.read_array(artifacts.stage_dir("features", args.seed) / "test.npy", dtype="float", mmap=True)
-        logits = apply_head(rule, test, inputs.device)
+        logits = apply_head(rule, read_test_features(subset, inputs), inputs.device)
     else:
         model = Classifier(result.backbone, rule, subset.mean, subset.std).to(inputs.device)
         logits = predict(model, open_dataset(settings, "test", check="none"), inputs.device)

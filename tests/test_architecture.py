@@ -19,7 +19,7 @@ SHARED = ("core.counts", "core.keys", "core.options", "training.contracts", "tra
 # What a kind of plug-in may import from lt, besides SHARED: rooms, or modules of them.
 ALLOWED = {
     "augments": ("input",),
-    "datasets": ("data",),
+    "datasets": ("core.files", "data"),
     "heads": (),
     "losses": ("training.loss",),
     "methods": ("core", "evaluate.metrics", "input", "network", "training", "retrain", "features", "heads", "losses", "samplers"),

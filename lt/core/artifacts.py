@@ -286,12 +286,15 @@ def write_weights(path: Path, module) -> None:
 
 
 def read_weights(path: Path, module) -> None:
-    """Loads parameters and buffers into `module`; ArtifactError where names or shapes differ."""
+    """Loads parameters and buffers into `module`; ArtifactError where names, shapes or dtypes differ."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        module.load_state_dict(load_file(_existing(path)))
+        state, own = load_file(_existing(path)), module.state_dict()
+        if others := [name for name in state.keys() & own.keys() if state[name].dtype != own[name].dtype]:
+            raise RuntimeError(f"{min(others)} is {state[min(others)].dtype}, expected {own[min(others)].dtype}")
+        module.load_state_dict(state)
     except (SafetensorError, RuntimeError) as error:
         raise ArtifactError(f"{path} does not fit {type(module).__name__}: {error}; run its stage again") from None
 

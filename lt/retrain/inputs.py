@@ -24,9 +24,10 @@ def read_inputs(
     base, row = read_classifier(artifacts.stage_dir("base", seed))
     views = artifacts.read_array(folder / "views.npy", dtype="float", mmap=True)
     clean = artifacts.read_array(folder / "clean.npy", dtype="float", mmap=True)
-    if views.shape[1:] != clean.shape or len(clean) != len(subset.train_labels):
+    width = base.head.spec["feature_dim"]
+    if not len(views) or views.shape[1:] != clean.shape or len(clean) != len(subset.train_labels) or clean.shape[-1] != width:
         raise artifacts.ArtifactError(
-            f"{folder}: got views {views.shape} and clean {clean.shape}, expected (K, N, ..) and (N, ..) with N = "
+            f"{folder}: got views {views.shape} and clean {clean.shape}, expected (K, N, .., {width}) and (N, .., {width}) with N = "
             f"{len(subset.train_labels)}; run the stage features again"
         )
     val, val_labels = None, None
@@ -37,6 +38,12 @@ def read_inputs(
         views, clean, subset.train_labels, subset.counts, base.head.to(device), head_maker(base.head.spec, seed, device),
         np.array(row["logit_prior"]), seed, device, open_training, val, val_labels,
     )
+
+
+def read_test_features(subset: Subset, inputs: Inputs) -> np.ndarray:
+    """The cached features of the test part, as wide as those of the training part: (M, D) or (M, E, D), memory-mapped."""
+    path = artifacts.stage_dir("features", inputs.seed) / "test.npy"
+    return artifacts.read_array(path, shape=(len(subset.test_labels), *inputs.clean.shape[1:]), dtype="float", mmap=True)
 
 
 def head_maker(spec: dict[str, Any], seed: int, device: torch.device) -> Callable[..., nn.Module]:

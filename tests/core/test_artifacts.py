@@ -145,6 +145,10 @@ def wide(path):
     artifacts.write_weights(path, nn.Linear(3, 1))
 
 
+def double(path):
+    artifacts.write_weights(path, nn.Linear(2, 1).to(torch.float64))
+
+
 def brace(path):
     path.write_text("{")
 
@@ -159,6 +163,7 @@ READERS = {
     ),
     "not valid JSON": (brace, lambda path: artifacts.read_json(path)),
     "does not fit Linear": (brace, lambda path: artifacts.read_weights(path, nn.Linear(2, 1))),
+    "bias is torch.float64, expected torch.float32": (double, lambda path: artifacts.read_weights(path, nn.Linear(2, 1))),
     "size mismatch": (wide, lambda path: artifacts.read_weights(path, nn.Linear(2, 1))),
 }
 

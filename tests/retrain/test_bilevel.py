@@ -16,7 +16,7 @@ from lt.methods import balms, meta_reweighter
 from lt.network.classifier import build_head, read_classifier
 from lt.retrain.bank import FeatureBank
 from lt.retrain.bilevel import balanced_source, step_and_feedback
-from lt.retrain.inputs import read_inputs
+from lt.retrain.inputs import read_inputs, read_test_features
 from lt.training.sgd import SGD
 from tests.plugins.test_balms import COUNTS, FEATURES, LABELS, META, gradient_by_autograd, near, small_inputs, worked_head
 
@@ -124,3 +124,16 @@ def test_the_stages_store_the_validation_parts_features(stages_in, monkeypatch):
     expected = features_of(model, torch.from_numpy(images).permute(0, 3, 1, 2), 64, np.dtype(np.float32))
     np.testing.assert_allclose(inputs.val, expected, atol=1e-5)
     assert (folder / "artifacts/retrain/balms/0/rates.npy").is_file()
+    test = read_test_features(subset, inputs)
+    assert test.shape == (len(subset.test_labels), inputs.clean.shape[1])
+    monkeypatch.setenv("LT_VERIFY", "0")  # as another version, or a hand, may have written them
+    for name, array, told in (
+        ("test", test.reshape(-1), "expected .500, 64"), ("clean", inputs.clean[:, 1:], r"expected \(K, N, .., 64\)"),
+        ("views", inputs.views[:0], r"got views \(0, "),
+    ):
+        path = artifacts.stage_dir("features", 0) / f"{name}.npy"
+        before = path.read_bytes()
+        artifacts.write_array(path, np.array(array))
+        with pytest.raises(artifacts.ArtifactError, match=told):
+            read_test_features(subset, read_inputs(subset, 0, device(), None))
+        path.write_bytes(before)
