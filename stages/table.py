@@ -5,6 +5,7 @@ python -m stages.table cifar100_if100_plain --seeds 0 1 2           runs what is
 python -m stages.table cifar100_if100 --seeds 0 1 2                 every recipe called cifar100_if100_*
 python -m stages.table cifar100_if100_plain --budget 0.1            a tenth of the epochs, under a name that says so
 python -m stages.table cifar100_if100_plain --collect               runs nothing: writes what is done so far
+python -m stages.table cifar100_if100 --cluster slurm:options.yaml  trains on a cluster: docs/cluster.md
 
 Results: results/tables/<name>.json and .md. Not a stage of the graph: each recipe has a DVC workspace of its own under runs/, on
 the project's cache, so that nothing is written to artifacts/ or over the rows in results/, and what two recipes have in common is
@@ -19,17 +20,16 @@ from lt.core.command import run
 from lt.core.options import SEEDS
 from lt.core.plugins import unknown
 from lt.core.yaml_file import read_yaml
-from lt.published import names, recipes, workspace
+from lt.published import cluster, names, recipes, spread, stale, workspace
 from lt.published.budget import scale
 from lt.published.engine import EngineError
 from lt.published.gather import Member, table
+from lt.published.hold import held
+from lt.published.spread import Claim
 from lt.published.text import markdown
-from lt.published.workspace import Changes, Workspace
-from lt.report.words import in_words
+from lt.published.workspace import Workspace
 
 FOLDER = artifacts.RESULTS / "tables"
-# Names of what has changed under a training, in a message.
-SHOWN = 3
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
         parts = [Member(one, space, full, collected[space.name]) for one, space, full in zip(members, spaces, whole)]
         return write_table(table(name, parts, args.budget, seeds, command))
 
-    failed = [] if args.collect else work(spaces, seeds, rows, args.stale, write)
+    failed = [] if args.collect else work(spaces, seeds, rows, args.stale, write, args.cluster and cluster.check(args.cluster))
     if failed:
         raise EngineError("\n".join([*failed, "mend it, and give the same command again to continue"]))
     print(f"\n{write()}")
@@ -74,6 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--collect", action="store_true", help="run nothing, write the table of what is done")
     stale = "trainings that are out of date: run them again, or keep those of which only the code has changed; the table says so"
     parser.add_argument("--stale", choices=("again", "keep"), help=stale)
+    parser.add_argument("--cluster", metavar="WHERE", help=f"train on a cluster: {cluster.EXPECTED}")
     parser.add_argument("--list", action="store_true", help="list the tables")
     return parser.parse_args()
 
@@ -94,22 +95,26 @@ def checked_rows(wanted: list[str] | None, spaces: list[Workspace]) -> list[str]
     return wanted or every
 
 
-def work(spaces: list[Workspace], seeds: list[int], rows: list[str], stale: str | None, write) -> list[str]:
+def work(spaces: list[Workspace], seeds: list[int], rows: list[str], how: str | None, write, where: str | None = None) -> list[str]:
     """Runs what is due, recipe by recipe and seed by seed, so that the table stands, and is written, after each seed.
 
-    A recipe of which a stage fails is left; returns what was told of those.
+    how: what is done with trainings that are out of date    where: the cluster that trains, if one shall
+    A recipe of which a stage fails is left, or on a cluster the rows that rest on it; returns what was told of those.
     """
     failed = []
     with contextlib.ExitStack() as stack:
-        holds = [stack.enter_context(workspace.held(space)) for space in spaces]
+        holds = [stack.enter_context(held(space.folder)) for space in spaces]
         for space in spaces:
             workspace.prepare(space, seeds)
         old = [workspace.bring_up(space, rows) for space in spaces]
-        if stale is None:
-            refuse_stale(spaces, old)
-        for space, hold, changed in zip(spaces, holds, old):
+        if how is None:
+            stale.refuse(spaces, old)
+        claims = [Claim(*claim) for claim in zip(spaces, holds, old)]
+        if where:
+            return spread.work(claims, seeds, rows, how, write, where)
+        for space, hold, changed in claims:
             try:
-                again = renew(space, changed, rows, stale)
+                again = stale.renew(space, changed, rows, how)
                 evaluated = len(workspace.collect(space).seeds(rows))
                 for number in range(min(evaluated + 1, len(seeds)), len(seeds) + 1):
                     workspace.write_params(space, seeds[:number])
@@ -122,36 +127,6 @@ def work(spaces: list[Workspace], seeds: list[int], rows: list[str], stale: str 
                 if workspace.collect(space).seeds(space.rows()):
                     write(space)
     return failed
-
-
-def refuse_stale(spaces: list[Workspace], old: list[dict[str, Changes]]) -> None:
-    """Raises EngineError where trainings are out of date: they are run again, or kept, only where that is asked for."""
-    lines = []
-    for space, changed in zip(spaces, old):
-        found = workspace.collect(space).notes if changed else {}
-        for stage, what in changed.items():
-            took = in_words(found[stage]["seconds"]) if "seconds" in found[stage] else "time unknown"
-            more = f" and {len(what.names()) - SHOWN} more" if len(what.names()) > SHOWN else ""
-            lines.append(f"{space.folder}: {stage} ({took}), changed since: {', '.join(what.names()[:SHOWN])}{more}")
-    if lines:
-        raise EngineError(
-            "trainings that are out of date; nothing was run:\n  " + "\n  ".join(lines)
-            + "\nAdd --stale again to run again what DVC cannot restore from its cache, or --stale keep to keep those of which only "
-            "the code has changed, which the table then says; or undo the change."
-        )
-
-
-def renew(space: Workspace, changed: dict[str, Changes], rows: list[str], stale: str | None) -> list[str]:
-    """Keeps the trainings that shall be kept; returns those that run again although DVC takes them for up to date."""
-    if stale == "keep":
-        kept = [stage for stage, what in changed.items() if what.code and not what.params and not what.inputs]
-        if kept:
-            workspace.keep(space, kept)
-        workspace.forget(space, changed.keys() - set(kept))
-        return []
-    again = workspace.kept(space, rows) if stale == "again" else []
-    workspace.forget(space, [*changed, *again])
-    return again
 
 
 def write_table(content: dict) -> str:

@@ -18,10 +18,18 @@ LOG = ".log"
 STOPPED = "stopped; give the same command again to continue"
 TOLD_LINES = 15
 RUNNING, RESTORED = "Running stage '", " is cached - skipping run"
+# What a training says that goes on from a saved state.
+CONTINUES = ": continues in epoch "
+# What DVC says of a stage that it goes on without, and in the end of all that have failed.
+FAILED = ("WARNING: failed to ", "WARNING: [Errno", "ERROR: failed to reproduce")
 
 
 class EngineError(RuntimeError):
-    """A command of DVC, or a stage, that failed."""
+    """A command of DVC, or a stage, that failed. failed: stage -> its last lines, where stages have"""
+
+    def __init__(self, told: str, failed: dict[str, str] | None = None):
+        super().__init__(told)
+        self.failed = failed or {}
 
 
 def dvc(folder: Path, *arguments: str) -> str:
@@ -40,7 +48,8 @@ def repro(folder: Path, *arguments: str, show: Callable[[str], None] = print, ho
     hold: a lock's file, which DVC inherits.
 
     Ctrl-C and SIGTERM are handed to the stage as SIGTERM, which saves its state; DVC then ends by itself, and a KeyboardInterrupt
-    follows. A stage that ends well in spite of it is still recorded. EngineError with a failed stage's last lines.
+    follows. A stage that ends well in spite of it is still recorded. EngineError with the last lines of each stage that failed,
+    of which there may be several with --keep-going.
     """
     (folder / LOG).mkdir(exist_ok=True)
     path = folder / LOG / "repro.txt"
@@ -59,7 +68,8 @@ def repro(folder: Path, *arguments: str, show: Callable[[str], None] = print, ho
     if asked:
         raise KeyboardInterrupt(STOPPED)
     if process.returncode:
-        raise EngineError(f"{folder}: {told.stage or 'dvc repro'} failed; the last lines of {path}:\n{_last(told.lines)}")
+        failed = {stage: _last(lines) for stage, lines in told.failed.items()} or {told.stage or "dvc repro": _last(told.lines)}
+        raise EngineError("\n".join(f"{folder}: {stage} failed; the last lines of {path}:\n{last}" for stage, last in failed.items()), failed)
     told.finish()
 
 
@@ -72,11 +82,11 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 class _Told(threading.Thread):
-    """Reads what DVC prints until nobody holds its output; knows the stage at work, and the lines since it began."""
+    """Reads what DVC prints until nobody holds its output; knows the stage at work, the lines since it began, and which stages failed."""
 
     def __init__(self, output: IO[str], log: IO[str], show: Callable[[str], None]):
         super().__init__(daemon=True)
-        self.stage, self.lines, self._began = "", [], 0.0
+        self.stage, self.lines, self.failed, self._began = "", [], {}, 0.0
         self._output, self._log, self._show = output, log, show
         self.start()
 
@@ -91,7 +101,11 @@ class _Told(threading.Thread):
                     self.stage, self.lines, self._began = _name(line), [], time.monotonic()
                 elif RESTORED in line:
                     self._show(f"{_name(line)} restored")
+                elif CONTINUES in line:
+                    self._show(line.strip())
                 self.lines.append(line.rstrip())
+                if self.stage and line.startswith(FAILED):
+                    self.failed[self.stage], self.stage = self.lines, ""
 
     def finish(self) -> None:
         """The stage at work has ended well."""

@@ -1,24 +1,23 @@
 """A recipe's DVC workspace: a folder under runs/ with params.yaml, dvc.lock and a copy of the code, on the project's cache.
 
-    with held(workspace) as hold:
+    with held(workspace.folder) as hold:
         prepare(workspace, [0])
         reproduce(workspace, ["base", "crt"], hold)
         found = collect(workspace)
 """
 
-import contextlib
 import json
 import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Iterable, Iterator
+from typing import IO, Any, Callable, Iterable
 
 import yaml
 
 from lt.core import artifacts
-from lt.core.row_names import row_names
+from lt.core.row_names import maker, row_names
 from lt.core.yaml_file import read_yaml
 from lt.published import lock, notes
 from lt.published.engine import EngineError, dvc, repro
@@ -50,6 +49,11 @@ class Workspace:
         """The stages, as DVC names them, that evaluate those of the rows that this recipe has."""
         return [dvc_stage(row) for row in self.rows() if row in rows]
 
+    def trainings(self, rows: Iterable[str], seed: int) -> dict[str, str]:
+        """Each of those of the rows that this recipe has -> the stage, as DVC names it, that trains it with a seed."""
+        made_by = {row: maker(row) for row in self.rows() if row in rows}
+        return {row: f"{stage}@{f'{method}-' if method else ''}{seed}" for row, (stage, method) in made_by.items()}
+
 
 @dataclass(frozen=True)
 class Changes:
@@ -77,30 +81,10 @@ class Collected:
         return max(found, key=len, default=[])
 
 
-@contextlib.contextmanager
-def held(workspace: Workspace) -> Iterator[IO]:
-    """Holds a workspace for this command, and the DVC that it starts, also where the command itself is killed.
-
-    DVC's own lock is free while a stage runs, when another command's code would take the place of this one's. Raises EngineError
-    where another one holds it. Yields the lock's file, to be inherited. Without effect on Windows.
-    """
-    workspace.folder.mkdir(parents=True, exist_ok=True)
-    with open(workspace.folder / ".lock", "w") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ModuleNotFoundError:
-            pass
-        except BlockingIOError:
-            told = "is in use by another command, or by a DVC that it left: wait for it, or end it"
-            raise EngineError(f"{workspace.folder} {told}") from None
-        yield file
-
-
-def prepare(workspace: Workspace, seeds: list[int]) -> None:
+def prepare(workspace: Workspace, seeds: list[int], source: Path = Path(), made_by: str | None = None) -> None:
     """Makes the workspace ready: a copy of the project's code, its data, cache and remote, and params.yaml with these seeds.
 
+    source: where the code is copied from    made_by: its commit, looked up in the working folder if none is given
     Stages run from the copy, so that an edit in the middle of a long run does not reach a part of it.
     """
     folder = workspace.folder
@@ -111,12 +95,12 @@ def prepare(workspace: Workspace, seeds: list[int]) -> None:
         dvc(folder, "init", "--no-scm", "--quiet")
     for name in CODE:
         shutil.rmtree(folder / name, ignore_errors=True)
-        shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
-        shutil.copy2(name, folder / name)
+        shutil.copy2(source / name, folder / name)
     (folder / "data").unlink(missing_ok=True)
     (folder / "data").symlink_to(Path("data").resolve(), target_is_directory=True)
-    artifacts.write_text(folder / notes.COMMIT, commit())
+    artifacts.write_text(folder / notes.COMMIT, made_by or commit())
     notes.link(folder, share(folder))
     write_params(workspace, seeds)
 
@@ -151,17 +135,27 @@ def reproduce(workspace: Workspace, rows: list[str], hold: IO | None = None, aga
     again: stages that run whatever DVC thinks of them. The project's remote, if it has one, is asked for what the cache has not.
     Raises EngineError where a stage fails, KeyboardInterrupt on a stop signal.
     """
-    from dvc.repo import Repo
+    run = partial(make, workspace, hold=hold, show=lambda told: print(f"{workspace.name}: {told}", flush=True))
+    if again:
+        run(["--force", "--single-item", *again])
+    run(workspace.stages(rows))
 
-    with Repo(str(workspace.folder)) as own:
-        pull = ["--pull"] if own.config["core"].get("remote") else []
-    run = partial(repro, workspace.folder, hold=hold, show=lambda told: print(f"{workspace.name}: {told}", flush=True))
+
+def make(workspace: Workspace, arguments: list[str], hold: IO | None, show: Callable[[str], None]) -> None:
+    """`dvc repro` with these arguments, through the remote where there is one; notes what the stages took. Raises as `reproduce` does."""
+    pull = ["--pull"] if has_remote(workspace.folder) and "--force" not in arguments else []
     try:
-        if again:
-            run("--force", "--single-item", *again)
-        run(*pull, *workspace.stages(rows))
+        repro(workspace.folder, *pull, *arguments, show=show, hold=hold)
     finally:
         notes.take(workspace.folder, lock.read(workspace.folder))
+
+
+def has_remote(folder: Path) -> bool:
+    """Whether a project or a workspace has a DVC remote."""
+    from dvc.repo import Repo
+
+    with Repo(str(folder)) as found:
+        return bool(found.config["core"].get("remote"))
 
 
 def collect(workspace: Workspace) -> Collected:
