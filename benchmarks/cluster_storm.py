@@ -11,6 +11,7 @@ disk needs root and Linux (a tmpfs), remote needs pip install -e '.[s3,test_engi
 import argparse
 import contextlib
 import http.server
+import logging
 import os
 import random
 import subprocess
@@ -35,6 +36,8 @@ MADE = [f"{SPACE}/{name}" for name in ("artifacts", "results")]
 # Words that the command line of a process has, by what is killed; of the command, all that it has not started counts.
 VICTIMS = {"worker": "spawn_main", "stage": "stages.", "scheduler": "stages.table"}
 GOES_ON = "give the same command again"
+# Until the next kill at most, as a part of the time that an undisturbed table takes.
+PAUSE = 0.25
 # Seconds until what a killed command has left at work has saved its state.
 LEFT_S = 120.0
 # Times that the command is given again before it counts as lost.
@@ -88,7 +91,7 @@ def disturbed(place: Copy, draw: random.Random, hits: Counter, most: int, took_s
     and what it said."""
     with open(place.folder / "told", "w+", encoding="utf-8") as told:
         process = subprocess.Popen([*TABLE, *CLUSTER], cwd=place.folder, env=place.environment({}), stdout=told, stderr=told, start_new_session=True)
-        due_s, kind = time.monotonic() + draw.uniform(0, took_s), min(hits, key=hits.get)
+        due_s, kind = time.monotonic() + draw.uniform(0, PAUSE * took_s), min(hits, key=hits.get)
         while process.poll() is None and hits.total() < most:
             time.sleep(0.2)
             if time.monotonic() < due_s:
@@ -99,7 +102,8 @@ def disturbed(place: Copy, draw: random.Random, hits: Counter, most: int, took_s
                     continue
                 draw.choice(found).kill()
                 hits[kind] += 1
-                due_s, kind = time.monotonic() + draw.uniform(0, took_s), min(hits, key=hits.get)
+                print(f"killed {kind}, {hits.total()} of {most}", flush=True)
+                due_s, kind = time.monotonic() + draw.uniform(0, PAUSE * took_s), min(hits, key=hits.get)
         process.wait()
         told.seek(0)
         return process.returncode, told.read()
@@ -150,7 +154,8 @@ def bad_remote(place: Copy, expected: dict[str, str]) -> list[str]:
         os.environ.update(settings)
         for arguments in (["add", "--default", "store", "s3://longtail/store"], ["modify", "store", "endpointurl", f"http://127.0.0.1:{port}"]):
             place.run([sys.executable, "-m", "dvc", "remote", *arguments])
-        server = ThreadedMotoServer("127.0.0.1", port)
+        server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # or each request is told
 
         def mend() -> None:
             stop()

@@ -1,6 +1,7 @@
 """Tables on a cluster, without one: what --cluster takes, which jobs there are and in which order, and what is told of them."""
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,6 +144,18 @@ def test_a_job_whose_base_has_failed_for_another_recipe_does_not_train_it_again(
     before = {"job": "a@1", "made": [], "failed": {"base@1": "  no memory"}, "notes": {}}
     found = task.run({"name": "b@1", "seed": 1}, before)
     assert found["failed"] == {"base@1": "  it failed for a@1, which has the same base"} and found["made"] == []
+
+
+def test_a_training_has_the_commands_variables_a_share_of_the_cpus_and_a_gpu_of_its_own(monkeypatch):
+    system = pytest.importorskip("dask.system", reason="pip install -e '.[cluster]'")
+    monkeypatch.setattr(system, "CPU_COUNT", 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as dask's nanny sets it
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    worker = SimpleNamespace(name="3", state=SimpleNamespace(nthreads=2))
+    found = task._environment({"environment": {"LT_NPROC": "2"}, "devices": ["4", "5"]}, worker)
+    assert (found["OMP_NUM_THREADS"], found["LT_NPROC"], found["CUDA_VISIBLE_DEVICES"]) == ("4", "2", "5") and "MKL_NUM_THREADS" not in found
+    given = task._environment({"environment": {"OMP_NUM_THREADS": "3"}, "devices": []}, worker)
+    assert given["OMP_NUM_THREADS"] == "3" and given.get("CUDA_VISIBLE_DEVICES") == os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 def test_of_a_killed_job_only_states_costs_and_logs_are_kept(tmp_path):
