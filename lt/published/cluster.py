@@ -97,6 +97,9 @@ def _local(count: int, on_gpus: bool) -> Any:
 
 def _devices() -> list[str]:
     """Numbers of this machine's GPUs, those of CUDA_VISIBLE_DEVICES where that is set; [] where there is none."""
+    if shutil.which("nvidia-smi") is None:  # it comes with the driver, and importing torch takes seconds
+        return []
+
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

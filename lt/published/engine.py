@@ -18,6 +18,8 @@ LOG = ".log"
 STOPPED = "stopped; give the same command again to continue"
 TOLD_LINES = 15
 RUNNING, RESTORED = "Running stage '", " is cached - skipping run"
+# What a training says that goes on from a saved state.
+CONTINUES = ": continues in epoch "
 # What DVC says of a stage that it goes on without, and in the end of all that have failed.
 FAILED = ("WARNING: failed to ", "WARNING: [Errno", "ERROR: failed to reproduce")
 
@@ -99,6 +101,8 @@ class _Told(threading.Thread):
                     self.stage, self.lines, self._began = _name(line), [], time.monotonic()
                 elif RESTORED in line:
                     self._show(f"{_name(line)} restored")
+                elif CONTINUES in line:
+                    self._show(line.strip())
                 self.lines.append(line.rstrip())
                 if self.stage and line.startswith(FAILED):
                     self.failed[self.stage], self.stage = self.lines, ""

@@ -55,16 +55,17 @@ class Progress:
         done = len(self._took_s)
         parts = [f"{done} done", f"{len(self._running)} running", f"{self._failed} failed", f"{len(self._waiting) - len(self._running)} waiting"]
         left_s = self._left_s()
-        return f"{first} ({', '.join(parts)}{'' if left_s is None else f'; about {in_words(left_s)} left'})"
+        return f"{first} ({', '.join(parts)}{f'; about {in_words(left_s)} left' if left_s else ''})"
 
-    def _left_s(self) -> float | None:
-        """From the mean time of those that are done and the number of workers; None where none is done, or none is left."""
+    def _left_s(self) -> float:
+        """From the mean time of those that are done and the number of workers; 0 where nobody knows."""
         if not self._took_s or not self._waiting:
-            return None
+            return 0.0
         mean_s, now_s = sum(self._took_s) / len(self._took_s), time.monotonic()
         running = [max(0.0, mean_s - (now_s - began_s)) for _, began_s in self._running.values()]
-        waiting_s = mean_s * (len(self._waiting) - len(running))
-        return max([(sum(running) + waiting_s) / min(self._workers, len(self._waiting)), *running])
+        waiting = [mean_s] * (len(self._waiting) - len(running))
+        every = running + waiting
+        return max(sum(every) / min(self._workers, len(every)), *every)
 
 
 def show(line: str) -> None:

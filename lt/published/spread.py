@@ -32,7 +32,8 @@ def work(claims: list[Claim], seeds: list[int], rows: list[str], how: str | None
     left = {claim.space.name: [job for job in planned if job.space == claim.space] for claim in claims}
 
     def finish(claim: Claim) -> None:
-        missing = {(row, job.seed) for job in planned if job.space == claim.space for row, stage in job.trained.items() if stage not in made[job.name]}
+        own = [job for job in planned if job.space == claim.space]
+        missing = {(row, job.seed) for job in own for row, stage in job.trained.items() if stage not in made[job.name]}
         with _telling(failed):
             _restore(claim, {row: [seed for seed in seeds if (row, seed) not in missing] for row in claim.space.rows() if row in rows})
         if workspace.collect(claim.space).seeds(claim.space.rows()):

@@ -42,11 +42,12 @@ def run(job: dict[str, Any], before: dict[str, Any] | None = None) -> dict[str, 
 
     job: JSON values, of Job and Crew    before: outcome of the job of the same base that came first
     """
-    from distributed import get_worker
-
     base = f"base@{job['seed']}"
     if before and base in before["failed"]:
         return {"made": [], "failed": {base: f"  it failed for {before['job']}, which has the same base"}, "notes": {}, "job": job["name"]}
+
+    from distributed import get_worker
+
     worker = get_worker()
     key = worker.get_current_task()
 
