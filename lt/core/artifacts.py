@@ -263,7 +263,7 @@ def write_weights(path: Path, module) -> None:
 
 
 def read_weights(path: Path, module) -> None:
-    """Loads parameters and buffers into `module`; ArtifactError where names, shapes or dtypes differ."""
+    """Loads parameters and buffers into `module`; ArtifactError where names, shapes or dtypes differ, or one is not finite."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -271,6 +271,8 @@ def read_weights(path: Path, module) -> None:
         state, own = load_file(_existing(path)), module.state_dict()
         if others := [name for name in state.keys() & own.keys() if state[name].dtype != own[name].dtype]:
             raise RuntimeError(f"{min(others)} is {state[min(others)].dtype}, expected {own[min(others)].dtype}")
+        if others := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+            raise RuntimeError(f"{min(others)} holds NaN or infinity")
         module.load_state_dict(state)
     except (SafetensorError, RuntimeError) as error:
         raise ArtifactError(f"{path} does not fit {type(module).__name__}: {error}; run its stage again") from None
