@@ -70,7 +70,7 @@ def renewed(good: Path, draw: random.Random) -> Cases:
                     "big-endian",
                     "half",
                     "a value",
-                    "log: other columns", "log: NaN", "views.npy: array: one row less",
+                    "log: other columns", "log: NaN", "log: no line", "views.npy: array: one row less",
                     "log: NUL",
                 )
             )

@@ -239,10 +239,13 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """Reads what write_log wrote, every value as a float; ArtifactError where a line is not of as many numbers as its head says."""
+    """Reads what write_log wrote, every value as a float, which may be NaN; ArtifactError where a line is not of as many numbers as its head says."""
     with open(_existing(path), newline="", encoding="utf-8") as file:
         try:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+            if any(np.isinf(value) for row in rows for value in row.values()):
+                raise ValueError("it holds infinity")
+            return rows
         except (ValueError, TypeError, csv.Error) as error:
             raise ArtifactError(f"{path} is not a log of numbers ({error}); {manifest.again(Path(path))}") from None
 
