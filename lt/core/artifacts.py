@@ -262,10 +262,13 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """Reads what write_log wrote, every value as a float; ArtifactError where a line is not of as many numbers as its head says."""
+    """Reads what write_log wrote, every value as a float, which may be NaN; ArtifactError where a line is not of as many numbers as its head says."""
     with open(_existing(path), newline="", encoding="utf-8") as file:
         try:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+            if any(np.isinf(value) for row in rows for value in row.values()):
+                raise ValueError("it holds infinity")
+            return rows
         except (ValueError, TypeError, csv.Error) as error:
             raise ArtifactError(f"{path} is not a log of numbers ({error}); {manifest.again(Path(path))}") from None
 
@@ -286,7 +289,7 @@ def write_weights(path: Path, module) -> None:
 
 
 def read_weights(path: Path, module) -> None:
-    """Loads parameters and buffers into `module`; ArtifactError where names, shapes or dtypes differ."""
+    """Loads parameters and buffers into `module`; ArtifactError where names, shapes or dtypes differ, or one is not finite."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -294,6 +297,8 @@ def read_weights(path: Path, module) -> None:
         state, own = load_file(_existing(path)), module.state_dict()
         if others := [name for name in state.keys() & own.keys() if state[name].dtype != own[name].dtype]:
             raise RuntimeError(f"{min(others)} is {state[min(others)].dtype}, expected {own[min(others)].dtype}")
+        if others := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+            raise RuntimeError(f"{min(others)} holds NaN or infinity")
         module.load_state_dict(state)
     except (SafetensorError, RuntimeError) as error:
         raise ArtifactError(f"{path} does not fit {type(module).__name__}: {error}; run its stage again") from None

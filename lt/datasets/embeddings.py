@@ -42,6 +42,11 @@ def open_split(root: Path, split: str, *, path: str = "data/embeddings.npz", tes
         raise ValueError(
             f"{where}: labels: got no row to train on of {len(missing)} of {len(classes)} classes, {names}; labels must be without gaps"
         )
+    if len(classes) < 2 or not is_test.any():
+        raise ValueError(
+            f"{where}: labels: got {len(classes)} classes in {len(labels)} rows, {is_test.sum()} of them to test on; expected at least "
+            "two classes, and rows to test on: two of a class, or a split"
+        )
     chosen = is_test if split == "test" else ~is_test
     return Split(features[chosen], labels[chosen], classes, mean=(0.0,), std=(1.0,))
 
@@ -72,28 +77,32 @@ def _read(where: Path) -> dict[str, np.ndarray]:
             names = [name for name in ARRAYS if (where / f"{name}.npy").is_file()]
             return {name: np.load(where / f"{name}.npy", allow_pickle=False) for name in names}
         with open_regular(where) as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in ARRAYS if name in stored}
+            arrays = {name: stored[name] for name in ARRAYS if name in stored}
+        if others := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"no array in {others[0]}")
+        return arrays
     except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise ValueError(f"{where}: got {error}; expected a .npz of plain arrays, without objects, which would be unpickled") from None
 
 
 def _read_parquet(where: Path) -> dict[str, np.ndarray]:
     try:
-        from pyarrow import ArrowInvalid, parquet
+        from pyarrow import ArrowException, parquet
     except ImportError:
         raise ValueError(f"{where} needs pyarrow: pip install -e '.[parquet]'") from None
     try:
         table = parquet.read_table(where)
-    except (ArrowInvalid, OSError) as error:
+    except (ArrowException, OSError) as error:
         raise ValueError(f"{where} is not a parquet file ({error})") from None
     arrays = {name: table[name].to_numpy() for name in ARRAYS[:3] if name in table.column_names}
     for name in set(arrays) - {"features"}:
         arrays[name] = arrays[name].astype(str) if arrays[name].dtype == object else arrays[name]
     if "features" in arrays:
-        widths = {len(row) if row is not None else 0 for row in arrays["features"]}
-        if len(widths) > 1:
-            raise ValueError(f"{where}: features: got rows of widths {sorted(widths)[:SHOWN]}, expected one width")
-        arrays["features"] = np.stack(arrays["features"])
+        rows = arrays["features"]
+        widths = {len(row) if isinstance(row, np.ndarray) else 0 for row in rows}
+        if len(widths) > 1 or widths == {0}:
+            raise ValueError(f"{where}: features: got {len(rows)} rows of widths {sorted(widths)[:SHOWN]}, expected lists of one width")
+        arrays["features"] = np.stack(rows) if len(rows) else np.zeros((0, 0))
     return arrays
 
 

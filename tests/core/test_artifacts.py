@@ -149,6 +149,12 @@ def double(path):
     artifacts.write_weights(path, nn.Linear(2, 1).to(torch.float64))
 
 
+def infinite(path):
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.full((1, 2), float("inf")), "bias": torch.zeros(1)}, path)
+
+
 def brace(path):
     path.write_text("{")
 
@@ -164,6 +170,7 @@ READERS = {
     "not valid JSON": (brace, lambda path: artifacts.read_json(path)),
     "does not fit Linear": (brace, lambda path: artifacts.read_weights(path, nn.Linear(2, 1))),
     "bias is torch.float64, expected torch.float32": (double, lambda path: artifacts.read_weights(path, nn.Linear(2, 1))),
+    "weight holds NaN or infinity": (infinite, lambda path: artifacts.read_weights(path, nn.Linear(2, 1))),
     "size mismatch": (wide, lambda path: artifacts.read_weights(path, nn.Linear(2, 1))),
 }
 

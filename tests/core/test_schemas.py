@@ -166,7 +166,7 @@ def test_bytes_that_are_no_array_are_told(tmp_path, content, mmap):
         artifacts.read_array(tmp_path / "a.npy", (3,), "float", mmap)
 
 
-@pytest.mark.parametrize("text", ["a,b\n1\n", "a\nx\n", "a\n1,2\n", "a\n\x00\n", b"a\n\xff\n"])
+@pytest.mark.parametrize("text", ["a,b\n1\n", "a\nx\n", "a\n1,2\n", "a\n\x00\n", b"a\n\xff\n", "a\n1e400\n", "a\n-inf\n"])
 def test_a_log_of_something_else_is_told(tmp_path, text):
     (tmp_path / "log.csv").write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(ArtifactError, match="log.csv is not a log of numbers"):

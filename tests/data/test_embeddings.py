@@ -1,6 +1,7 @@
 """Embeddings as a data set: the forms they are read from, bad input, and the stages from the index to the xERM student."""
 
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -90,6 +91,8 @@ def with_nan() -> np.ndarray:
         ({"classes": np.array(["a", "a", "b"])}, "classes: got .*none of them empty, none twice"),
         ({"classes": np.array(["", "a", "b"])}, "classes: got .*none of them empty, none twice"),
         ({"labels": np.array(["a", "b"] * 35), "classes": np.array(["a"])}, r"got \['b'\], which are not among the 1 names"),
+        ({"labels": np.zeros(70, dtype=int)}, "got 1 classes in 70 rows, 14 of them to test on; expected at least two classes"),
+        ({"labels": np.arange(70)}, "got 70 classes in 70 rows, 0 of them to test on"),
         ({"split": np.array(["val"] * 70)}, r"split: got \['val'\] \(70,\), expected 'train' or 'test'"),
         ({"split": np.array(["train"] * 70)}, "split: got 'train' alone"),
     ],
@@ -113,8 +116,22 @@ def test_a_file_that_is_none_is_told(tmp_path):
         os.mkfifo(tmp_path / name)
         with pytest.raises(ValueError, match=f"{name}: got .*no regular file"):
             embeddings.open_split(tmp_path, "train", path=str(tmp_path / name))
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
+        archive.writestr("features.npy", b"text")
+    with pytest.raises(ValueError, match="text.npz: got no array in features"):
+        embeddings.open_split(tmp_path, "train", path=str(tmp_path / "text.npz"))
     with pytest.raises(ValueError, match="holds no features"):
         embeddings.open_split(tmp_path, "train", **save(tmp_path, labels=np.zeros(3)))
+
+
+@pytest.mark.parametrize("features", [[1.0, 2.0, 3.0], [[1.0], [2.0], None], [[], [], []], ["a", "b", "c"]])
+def test_a_column_that_is_no_table_of_numbers_is_told(tmp_path, features):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"features": features, "labels": [0, 1, 1]}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="a.parquet: features: got 3 rows of widths .*, expected lists of one width"):
+        embeddings.open_split(tmp_path, "train", path=str(tmp_path / "a.parquet"))
 
 
 def test_another_width_names_both():
