@@ -110,14 +110,15 @@ def disturbed(place: Copy, draw: random.Random, hits: Counter, most: int, took_s
 
 
 def victims(command: psutil.Process, kind: str) -> list[psutil.Process]:
-    """What there is of a kind to be killed, in the order of its processes."""
+    """What there is of a kind to be killed, in the order of its processes: of workers those that have a task."""
     if kind == "scheduler":
         return [command]
     found = []
     for process in command.children(recursive=True):
         with contextlib.suppress(psutil.Error):
             words = process.cmdline()
-            if any(word.startswith(VICTIMS[kind]) or f"import {VICTIMS[kind]}" in word for word in words):
+            is_one = any(word.startswith(VICTIMS[kind]) or f"import {VICTIMS[kind]}" in word for word in words)
+            if is_one and (kind == "stage" or process.children()):
                 found.append(process)
     return found
 

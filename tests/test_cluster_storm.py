@@ -16,10 +16,14 @@ from tests.conftest import ROOT
 PARENT = """
 import subprocess, sys, time
 sleep = "import time; time.sleep(60)"
-worker = subprocess.Popen([sys.executable, "-c", "from multiprocessing.spawn import spawn_main; " + sleep])
+idle = "from multiprocessing.spawn import spawn_main; " + sleep
+busy = f"import subprocess; from multiprocessing.spawn import spawn_main; subprocess.Popen(['sleep', '60']); print(flush=True); {sleep}"
+idler = subprocess.Popen([sys.executable, "-c", idle])
+worker = subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE)
+worker.stdout.readline()
 stage = subprocess.Popen([sys.executable, "-c", sleep, "stages.base", "--seed", "0"])
 other = subprocess.Popen([sys.executable, "-c", sleep, "dvc"])
-print(worker.pid, stage.pid, other.pid, flush=True)
+print(worker.pid, stage.pid, other.pid, idler.pid, flush=True)
 time.sleep(60)
 """
 
@@ -28,8 +32,8 @@ def test_workers_and_stages_are_found_among_what_a_command_has_started():
     process = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
     family = [psutil.Process(process.pid)]
     try:
-        worker, stage, other = map(int, process.stdout.readline().split())
-        family += [psutil.Process(pid) for pid in (worker, stage, other)]
+        worker, stage, *others = map(int, process.stdout.readline().split())
+        family += [psutil.Process(worker).children()[0], *(psutil.Process(pid) for pid in (worker, stage, *others))]
         found = {kind: [victim.pid for victim in cluster_storm.victims(family[0], kind)] for kind in cluster_storm.VICTIMS}
         assert found == {"worker": [worker], "stage": [stage], "scheduler": [process.pid]}
     finally:

@@ -89,10 +89,13 @@ def _local(count: int, on_gpus: bool) -> Any:
     """Workers on this machine, which nobody else reaches."""
     from distributed import LocalCluster
 
-    return LocalCluster(
-        n_workers=count, threads_per_worker=1, host=LOOPBACK, dashboard_address=f"{LOOPBACK}:0", memory_limit=0,
-        resources={"GPU": 1} if on_gpus else {},
-    )  # fmt: skip
+    try:
+        return LocalCluster(
+            n_workers=count, threads_per_worker=1, host=LOOPBACK, dashboard_address=f"{LOOPBACK}:0", memory_limit=0,
+            resources={"GPU": 1} if on_gpus else {},
+        )  # fmt: skip
+    except RuntimeError as error:
+        raise EngineError(f"the workers did not start ({error}); give the same command again to continue") from None
 
 
 def _devices() -> list[str]:

@@ -132,6 +132,17 @@ def test_what_is_told_of_jobs(capsys, monkeypatch):
     assert told() == ["b@0 done (1 done, 0 running, 1 failed, 0 waiting)"]
 
 
+def test_workers_that_do_not_start_are_told(monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="pip install -e '.[cluster]'")
+
+    def fail(**options):
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(distributed, "LocalCluster", fail)
+    with pytest.raises(EngineError, match=r"did not start \(Nanny failed to start.\); give the same command again to continue"):
+        cluster._local(2, on_gpus=False)
+
+
 def test_a_lost_scheduler_and_a_task_that_no_worker_survives_are_told():
     job = jobs.Job(Workspace("a", {}), 0, {})
     with pytest.raises(EngineError, match="scheduler is gone; give the same command again"):
