@@ -14,7 +14,7 @@ from lt.data.split import Split
 from lt.input.augmented import augmented
 from lt.input.part import TrainingPart
 from lt.input.streamed import Streamed, images_of, to_float
-from lt.network.classifier import Classifier
+from lt.network.classifier import Classifier, experts_of
 
 
 def extract(
@@ -55,7 +55,7 @@ def write_features(
 ) -> np.ndarray:
     """Writes the features of images as they are, (N, D) or with experts (N, E, D), a batch at a time, or those that are `known`;
     returns them memory-mapped."""
-    experts = getattr(model.backbone, "num_experts", 1)
+    experts = experts_of(model.backbone)
     width = (model.backbone.feature_dim,) if experts == 1 else (experts, model.backbone.feature_dim)
     features = artifacts.new_array(path, (len(images), *width), dtype)
     if known is None:

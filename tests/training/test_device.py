@@ -23,6 +23,7 @@ from lt.mixes import cutmix, unimix
 from lt.network import classifier
 from lt.retrain.robust_loss import RobustObjective, Robustness
 from lt.training import engine, mixing, precision, sgd
+from lt.training.buckets import Buckets
 from lt.training.objective import Objective, Supervised
 from tests.training.test_engine import schedule
 
@@ -82,6 +83,7 @@ def prepared(run: engine.Run) -> torch.Tensor:
     run.forward = precision.Forward(run.model, run.settings, run.images)
     run.forward.device = torch.device("cpu")  # for autocast, which is off, and does not know meta
     run.optimizer = engine._optimizer(run)
+    run.gradients = Buckets(run.optimizer.parameters)
     run.dev_counts = torch.ones(3, dtype=torch.int64, device=META)
     run.objective.start_epoch(0, run.model, run.images, run.labels)
     return run.sampler.epoch(keys.generator(0, "batches", 0), 0.0)[0].to(META)
