@@ -9,7 +9,7 @@ The difference is second minus first, as in `dvc metrics diff`.
 import argparse
 import subprocess
 
-from lt.core import artifacts
+from lt.core import artifacts, json_text
 from lt.core.command import run
 from lt.core.schemas import Details
 from lt.evaluate.comparison import Comparison, Interval, compare
@@ -34,7 +34,7 @@ def read_details(name: str) -> dict:
     text = git("show", f"{commit_of(revision)}:./{path.as_posix()}")
     if text is None:
         raise artifacts.ArtifactError(f"{name}: {path} is not in {revision}; was it committed, and is the row's name right?")
-    return artifacts.parse_json(text, path, Details)
+    return json_text.parse(text, path, Details)
 
 
 def commit_of(revision: str) -> str:
