@@ -9,6 +9,7 @@ from typing import Any, Iterator
 
 import yaml
 
+from lt.core.files import read_regular
 from lt.doctor.findings import Finding
 from lt.doctor.processes import is_alive
 
@@ -108,7 +109,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read(path, encoding="utf-8")
-    except (configparser.Error, UnicodeDecodeError):
+        parser.read_string(read_regular(path).decode())
+    except (OSError, configparser.Error, UnicodeDecodeError):
         return {}
     return dict(parser["cache"]) if parser.has_section("cache") else {}
