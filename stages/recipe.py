@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from lt.core import params
+from lt.core import artifacts, params
 from lt.core.command import run
 from lt.core.yaml_file import read_yaml
 from lt.published import recipes
@@ -45,7 +45,7 @@ def main() -> None:
         print(describe(recipe))
     elif args.write:
         text = f"# The recipe {recipe.name}: {recipe.summary}\n{yaml.safe_dump(wanted, sort_keys=False)}"
-        args.write.write_text(text, encoding="utf-8")
+        artifacts.write_text(args.write, text)
         print(f"{args.write}: {recipe.name}")
     else:
         print(settings)

@@ -3,7 +3,6 @@
 import csv
 import errno
 import glob
-import hashlib
 import json
 import math
 import os
@@ -16,7 +15,7 @@ from tokenize import TokenError
 from typing import Iterable
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from lt.core import attest, files, json_text, manifest
 from lt.core.manifest import ArtifactError
@@ -25,8 +24,6 @@ from lt.core.row_names import maker
 ROOT = Path("artifacts")
 RESULTS = Path("results")
 IN_MEMORY_BYTES = 2**29
-# Key of a JSON file's hash of its other keys.
-SEAL = "content_sha256"
 
 
 def stage_dir(stage: str, *parts: int | str) -> Path:
@@ -141,45 +138,15 @@ def write_json(path: Path, content: dict, sealed: bool = False) -> None:
 
     sealed: with a hash of its content, for a file that has no manifest beside it; read_json compares it
     """
-    content = content | {SEAL: _seal(content)} if sealed else content
-    write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-
-def _seal(content: dict) -> str:
-    """sha256 of JSON values, however they are laid out in their file."""
-    values = {key: value for key, value in content.items() if key != SEAL}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    write_text(path, json.dumps(json_text.sealed(content) if sealed else content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, kind: type[BaseModel] | None = None) -> dict:
     """Reads a JSON object. kind: of lt/core/schemas.py, what has to be in it
 
-    Raises ArtifactError where the file is missing or no JSON object, or not as it was sealed, or naming the first key whose value
-    is not of its kind.
+    Raises ArtifactError where the file is missing, or as json_text.parse.
     """
-    return parse_json(_existing(path).read_bytes(), path, kind)
-
-
-def parse_json(text: bytes | str, path: Path, kind: type[BaseModel] | None = None) -> dict:
-    """The JSON object in a text; ArtifactError as read_json. path: where it is from, for the message"""
-    try:
-        content = json_text.loads(text)
-    except (ValueError, RecursionError) as error:  # also bytes that are no text, and numbers of thousands of digits
-        raise ArtifactError(f"{path} is not valid JSON ({error}); {manifest.again(Path(path))}") from None
-    if not isinstance(content, dict):
-        raise ArtifactError(f"{path}: got a {type(content).__name__}, expected keys and values; {manifest.again(Path(path))}")
-    if content.pop(SEAL, seal := _seal(content)) != seal:
-        raise ArtifactError(f"{path} is damaged, or was edited: its content is not that of its {SEAL}; {manifest.again(Path(path))}")
-    try:
-        if kind:
-            kind.model_validate(content, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        got = "nothing" if first["type"] == "missing" else repr(first["input"])[:60]
-        where = ".".join(map(str, first["loc"]))
-        what = f"{where}: got {got}; {first['msg']}" if where else first["msg"]
-        raise ArtifactError(f"{path}: {what}; {manifest.again(Path(path))}") from None
-    return content
+    return json_text.parse(_existing(path).read_bytes(), path, kind)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

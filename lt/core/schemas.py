@@ -25,6 +25,12 @@ class Network(BaseModel):
     mean: Colours
     std: Colours
 
+    @model_validator(mode="after")
+    def _check_colours(self) -> "Network":
+        if len(self.mean) != len(self.std) or len(self.mean) == 2:
+            raise ValueError(f"mean and std: got {len(self.mean)} and {len(self.std)} numbers, expected one each, or three of colours")
+        return self
+
 
 class Routing(BaseModel):
     top: Count

@@ -235,7 +235,11 @@ class ListSet:
         if not places.class_names.is_file():
             expected = f"expected a class name per line, or datasets.{self.name}.class_names: null"
             raise ValueError(f"{places.class_names} is missing; {expected}")
-        names = [line.strip() for line in places.class_names.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        try:
+            text = places.class_names.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{places.class_names} is not UTF-8 text ({error}); expected a class name per line") from None
+        names = [line.strip() for line in text.splitlines() if line.strip()]
         if len(names) != num_classes or len(set(names)) != num_classes:
             got = f"got {len(names)} names, {len(set(names))} of them different"
             raise ValueError(f"{places.class_names}: {got}, expected {num_classes}")

@@ -76,7 +76,10 @@ def read(name: str) -> dict[str, tuple[int, str]]:
         raise RawDataError(f"{path} is not an index of raw data ({error})") from None
     if index["dataset"] != name:
         raise RawDataError(f"{path} is the index of {index['dataset']!r}; run `python -m stages.index {name}`")
-    return {file["path"]: (file["size"], file["sha256"]) for file in index["files"]}
+    files = {file["path"]: (file["size"], file["sha256"]) for file in index["files"]}
+    if len(files) < len(index["files"]):
+        raise RawDataError(f"{path} lists a file twice; run `python -m stages.index {name}`")
+    return files
 
 
 def depth(index: dict) -> str:

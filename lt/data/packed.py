@@ -16,7 +16,7 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from lt.core import artifacts, manifest
+from lt.core import artifacts, json_text, manifest
 from lt.core.environment import whole_number
 from lt.core.schemas import PackFile, PackedChunk
 from lt.data.decode import GREY, VERSION, ImageFiles, attempt
@@ -138,7 +138,7 @@ def _entries(path: Path, total: int) -> Iterator[dict]:
     """What is done of `total` images, up to the line that a kill cut short, or that is of another shape."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            entry = artifacts.parse_json(line, path, PackedChunk)
+            entry = json_text.parse(line, path, PackedChunk)
         except artifacts.ArtifactError:
             return
         chunk = range(entry["start"], min(entry["start"] + CHUNK, total))

@@ -5,7 +5,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from lt.core.files import open_regular
 from lt.core.options import OpenFraction
 from lt.data.split import Split
 
@@ -70,13 +69,15 @@ def _read(where: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{where} is missing; expected a .npz or .parquet file, or a folder with features.npy and labels.npy")
     if not where.is_dir() and where.suffix not in (".npz", ".parquet"):
         raise ValueError(f"{where}: got a file of another kind than .npz and .parquet; put features.npy and labels.npy into a folder")
-    if where.suffix == ".parquet" and where.is_file():
+    if not where.is_dir() and not where.is_file():  # a pipe would be waited for
+        raise ValueError(f"{where}: got no regular file, expected a .npz or .parquet file, or a folder")
+    if where.suffix == ".parquet":
         return _read_parquet(where)
     try:
         if where.is_dir():
             names = [name for name in ARRAYS if (where / f"{name}.npy").is_file()]
             return {name: np.load(where / f"{name}.npy", allow_pickle=False) for name in names}
-        with open_regular(where) as file, np.load(file, allow_pickle=False) as stored:
+        with open(where, "rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ARRAYS if name in stored}
         if others := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
             raise ValueError(f"no array in {others[0]}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any, Iterator
 
 import yaml
 
+from lt.core import artifacts
+from lt.core.files import read_regular
 from lt.doctor.findings import Finding
 from lt.doctor.processes import is_alive
 
@@ -57,9 +60,11 @@ def _of_git() -> bytes | None:
 
 def _put_back(former: bytes | None) -> None:
     DAMAGED.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(LOCK, DAMAGED)
     if former:
-        LOCK.write_bytes(former)
+        shutil.copy2(LOCK, DAMAGED)
+        artifacts.write_text(LOCK, former.decode())
+    else:
+        os.replace(LOCK, DAMAGED)
 
 
 def _rwlocks() -> Iterator[Finding]:
@@ -108,7 +113,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read(path, encoding="utf-8")
-    except (configparser.Error, UnicodeDecodeError):
+        parser.read_string(read_regular(path).decode())
+    except (OSError, configparser.Error, UnicodeDecodeError):
         return {}
     return dict(parser["cache"]) if parser.has_section("cache") else {}

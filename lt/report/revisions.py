@@ -2,7 +2,7 @@
 
 import subprocess
 
-from lt.core import artifacts
+from lt.core import artifacts, json_text
 from lt.core.schemas import Details
 
 
@@ -15,7 +15,7 @@ def details_of(name: str) -> dict:
     text = _git("show", f"{_commit_of(revision)}:./{path.as_posix()}")
     if text is None:
         raise artifacts.ArtifactError(f"{name}: {path} is not in {revision}; was it committed, and is the row's name right?")
-    return artifacts.parse_json(text, path, Details)
+    return json_text.parse(text, path, Details)
 
 
 def _commit_of(revision: str) -> str:

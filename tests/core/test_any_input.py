@@ -137,6 +137,16 @@ def test_a_pipe_among_what_a_stage_depends_on_is_told(path):
         attest.Seen.of(path)
 
 
+def test_a_pipe_in_the_place_of_dvcs_settings_does_not_stop_the_doctor(path):
+    from lt.doctor import dvc_files
+
+    os.mkfifo(path)
+    assert dvc_files._settings(path) == {}
+    path.unlink()
+    path.write_text("[cache]\n    dir = /somewhere\n")
+    assert dvc_files._settings(path) == {"dir": "/somewhere"}
+
+
 def test_a_pipe_is_neither_an_image_nor_hashed(path):
     from lt.data import decode
 

@@ -134,6 +134,14 @@ def test_lists_of_another_length_than_the_classes_are_told(tmp_path, kind, conte
         artifacts.read_json(path, kind)
 
 
+@pytest.mark.parametrize("mean", [[0.5], [0.5, 0.5]])
+def test_colours_that_do_not_fit_are_told(tmp_path, mean):
+    path = tmp_path / "row.json"
+    artifacts.write_json(path, {"classifier": NETWORK | {"mean": mean}, "logit_prior": [0.5, 0.5], "context": CONTEXT})
+    with pytest.raises(ArtifactError, match=f"row.json: classifier: .*mean and std: got {len(mean)} and 3 numbers"):
+        artifacts.read_json(path, schemas.ClassifierRow)
+
+
 def test_a_digit_that_is_another_than_was_written_is_told(tmp_path):
     path = tmp_path / "details.json"
     artifacts.write_json(path, DETAILS, sealed=True)

@@ -114,7 +114,7 @@ def test_a_file_that_is_none_is_told(tmp_path):
             embeddings.open_split(tmp_path, "train", path=str(tmp_path / "noise.npz"))
     for name in ("pipe.npz", "pipe.parquet"):
         os.mkfifo(tmp_path / name)
-        with pytest.raises(ValueError, match=f"{name}: got .*no regular file"):
+        with pytest.raises(ValueError, match=f"{name}: got no regular file"):
             embeddings.open_split(tmp_path, "train", path=str(tmp_path / name))
     with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
         archive.writestr("features.npy", b"text")

@@ -95,6 +95,7 @@ def test_a_quick_check_of_much_data_compares_sizes_only(root, monkeypatch):
         ('{"dataset": "digits", "files": []}', "is the index of 'digits'"),
         ('{"dataset": "folder", "files": [{"path": "a"}]}', "is not an index of raw data"),
         ("[]", "is not an index of raw data"),
+        (json.dumps({"dataset": "folder", "files": [{"path": "a", "size": 1, "sha256": "0"}] * 2}), "lists a file twice"),
     ],
 )
 def test_a_missing_or_wrong_index_names_the_command(root, content, message):

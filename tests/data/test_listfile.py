@@ -154,6 +154,9 @@ def test_class_names_come_from_a_file(root):
         listfile.open_split(root, "test", **all_options(class_names="data/names.txt"))
     with pytest.raises(ValueError, match="other.txt is missing"):
         listfile.open_split(root, "test", **all_options(class_names="other.txt"))
+    (root.parent / "other.txt").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="other.txt is not UTF-8 text .*expected a class name per line"):
+        listfile.open_split(root, "test", **all_options(class_names="other.txt"))
 
 
 # what is refused before any training
