@@ -252,7 +252,8 @@ def test_without_results_the_error_says_what_to_run(workspace):
 def test_missing_and_stale_rows_are_named(workspace):
     Path("results/details/lws.json").unlink()
     path = Path("results/details/dro_lt.json")
-    path.write_text(path.read_text().replace('"loss": "ce"', '"loss": "focal"'))
+    content = json.loads(path.read_text())
+    artifacts.write_json(path, content | {"context": content["context"] | {"loss": "focal"}}, sealed=True)
     text = Seen(workspace.write()).text
     assert "without results: lws" in text
     assert "dro_lt: loss is focal, now ce" in text
