@@ -1,10 +1,8 @@
 """Where a stage computes."""
 
-import os
-
 import torch
 
-
+from lt.core.environment import whole_number
 
 
 def device() -> torch.device:
@@ -19,4 +17,4 @@ def device() -> torch.device:
 
 def local_rank() -> int:
     """This process's number among those of its machine, which is that of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return whole_number("LOCAL_RANK", "a number of a process, as torchrun sets it", default=0, least=0)

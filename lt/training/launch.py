@@ -32,7 +32,7 @@ def processes() -> Iterator[None]:
     machine or several, may start them as well. Where the training fails in one of them, nothing here waits for the others.
     Raises ValueError where LT_NPROC is no number, or more than there are GPUs on a machine that has some, or torch is too old for it.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
+    if whole_number("WORLD_SIZE", "a number of processes, as torchrun sets it", default=1) > 1 and "RANK" in os.environ:
         _join()
     elif (count := requested()) > 1:
         sys.exit(_run_all(count))

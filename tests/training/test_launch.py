@@ -380,3 +380,14 @@ def test_a_method_that_trains_the_backbone_runs_in_several_processes_and_others_
     monkeypatch.setenv("LT_NPROC", "2")
     monkeypatch.setattr(launch, "_run_all", lambda count: pytest.fail("started processes"))
     stages_in({}, "retrain pc --seed 0")
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "LOCAL_RANK"])
+def test_numbers_of_torchrun_that_are_none_are_named(name, monkeypatch):
+    from lt.input.device import local_rank
+
+    monkeypatch.setenv(name, "abc")
+    with pytest.raises(ValueError, match=f"{name}: got 'abc', expected a number of"):
+        local_rank()
+        with launch.processes():
+            pass
