@@ -1,7 +1,7 @@
 """Prints a table of ratios for each part as it ends; a row below its bar is marked `below`, and the exit code is then 1.
 
 python -m benchmarks [--quick] [part ...]; parts: training look_ahead heads features views growth large
-                                        images lists cache inaturalist manifests rebalanced
+                                        images lists cache inaturalist manifests rebalanced fine_tuning
 """
 
 import argparse
@@ -10,13 +10,13 @@ import time
 
 import torch
 
-from benchmarks import cache, features, growth, heads, images, inaturalist, large, lists, look_ahead, manifests, rebalanced, training, views
+from benchmarks import cache, features, fine_tuning, growth, heads, images, inaturalist, large, lists, look_ahead, manifests, rebalanced, training, views
 from benchmarks.timing import table
 
 PARTS = {
     "training": training, "look_ahead": look_ahead, "heads": heads, "features": features, "views": views, "growth": growth,
     "large": large, "images": images, "lists": lists, "cache": cache, "inaturalist": inaturalist,
-    "manifests": manifests, "rebalanced": rebalanced,
+    "manifests": manifests, "rebalanced": rebalanced, "fine_tuning": fine_tuning,
 }
 
 

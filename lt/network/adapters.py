@@ -22,7 +22,7 @@ class LowRank(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x) + self.up(self.down(x))
+        return self.layer(x).add_(self.up(self.down(x)))  # in place: of tensors this size every one counts
 
     @property
     def weight(self) -> torch.Tensor:
