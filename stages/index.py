@@ -26,7 +26,7 @@ def main() -> None:
     for split in dataset.parts(name, options):
         part = load("datasets", name)(index.data_root(), split, **options)
         counts = np.bincount(part.labels, minlength=len(part.classes))
-        side = f"{part.image_size} x {part.image_size}"
+        side = f"{part.image_size} x {part.image_size}" + (f" (datasets.{name}.image_size)" if "image_size" in options else "")
         what = f"images of {side}" if part.image_size else f"embeddings of width {part.images.shape[1]}"
         print(f"{split}: {len(part.labels)} {what}, {len(counts)} classes of {counts.min()} to {counts.max()} images")
     images = found.get("images", [])

@@ -61,13 +61,15 @@ def published(recipe: recipes.Recipe) -> str:
 
 def describe(recipe: recipes.Recipe) -> str:
     """A recipe in words."""
-    lines = [f"{recipe.name}: {recipe.summary}", "", recipe.protocol, "", f"Source: {recipe.source.paper}; {recipe.source.table}"]
+    source = recipe.source.paper if recipe.source.table == "none" else f"{recipe.source.paper}; {recipe.source.table}"
+    lines = [f"{recipe.name}: {recipe.summary}", "", recipe.protocol, "", f"Source: {source}"]
     lines += [f"Code: {recipe.source.repository}"] if recipe.source.repository else []
     lines += ["", "Published:" if recipe.published else "Published: no number that could be checked"]
     for row, values in ((row, values) for row, found in recipe.published.items() for values in found):
         numbers = ", ".join(f"{metric} {recipes.percent(value)} %" for metric, value in values.items() if metric != "source")
         lines.append(f"  {row}: {numbers} ({values['source']})")
-    return "\n".join([*lines, "", "What differs here:", *(f"  - {line}" for line in recipe.differs)])
+    lines += ["", "What differs here:", *(f"  - {line}" for line in recipe.differs)] if recipe.differs else []
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

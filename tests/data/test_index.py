@@ -158,7 +158,7 @@ def test_stage_counts_and_writes(root, monkeypatch, capsys):
     (root / "folder.json").unlink()
     stage.main()
     out = capsys.readouterr().out
-    assert "train: 3 images of 4 x 4, 2 classes of 1 to 2 images" in out and "data/folder.json: 5 files" in out
+    assert "train: 3 images of 4 x 4 (datasets.folder.image_size), 2 classes of 1 to 2 images" in out and "data/folder.json: 5 files" in out
     index.verify("folder", root, OPTIONS)
     assert os.stat(root / "folder.json").st_mode & 0o777 == 0o644
     assert np.bincount(dataset.open_dataset(folder_settings(), "test", check="none").labels).tolist() == [1, 1]

@@ -406,7 +406,7 @@ def test_the_stages_use_the_given_validation_part(root, monkeypatch, capsys):
     monkeypatch.setattr(params, "load", settings)
     monkeypatch.setattr(sys, "argv", ["index", "listfile"])
     stage.main()
-    assert "val: 6 images of 8 x 8, 3 classes of 2 to 2 images" in capsys.readouterr().out
+    assert "val: 6 images of 8 x 8 (datasets.listfile.image_size), 3 classes of 2 to 2 images" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["subsample"])
     subsample.main()
     assert "21 to train on, 6 to validate on, 9 to test on" in capsys.readouterr().out

@@ -294,7 +294,11 @@ def test_the_command_lists_shows_prints_and_writes(monkeypatch, capsys, tmp_path
     assert list(listed) == list(RECIPES) and "balms 50.8" in listed["cifar100_if100_balms"] and listed["digits_full"] == "-"
     assert listed["cifar10_if10_prior_lt"] == "base 89.66 / 87.8"
     command(monkeypatch, "cifar100_if100_balms", "--show")
-    assert "balms: balanced 50.8 %" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "balms: balanced 50.8 %" in shown and "What differs here:\n  - " in shown
+    command(monkeypatch, "own_images", "--show")
+    shown = capsys.readouterr().out
+    assert "Source: none; defaults for images of one's own\n" in shown and "What differs" not in shown
     command(monkeypatch, "cifar100_if100_balms")
     printed = capsys.readouterr().out.split()
     assert printed[::2] == ["-S"] * (len(printed) // 2)
