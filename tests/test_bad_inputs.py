@@ -44,7 +44,8 @@ def refuse(words):
 
 
 def hang():
-    while not read():
+    is_good = read()  # once: a file that is open when time is up would be warned of
+    while not is_good:
         pass
 
 
