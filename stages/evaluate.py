@@ -34,7 +34,8 @@ def main() -> None:
     missing = [seed for seed in seeds if not (artifacts.row_dir(args.row, seed) / "test_logits.npy").is_file()]
     if missing:
         raise artifacts.ArtifactError(
-            f"row {args.row} has no test logits for seeds {missing}, expected {seeds}; make them with dvc repro, "
+            f"row {args.row} has no test logits for seeds {missing}, expected {seeds}: "
+            f"{artifacts.row_dir(args.row, missing[0]) / 'test_logits.npy'} is no file; make them with dvc repro, "
             f"or take these seeds out of params.yaml"
         )
     subset = read_subset()
