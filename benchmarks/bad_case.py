@@ -33,6 +33,11 @@ def at(file: str, change: Callable[[Path], None]) -> Callable[[Path], None]:
     return lambda folder: change(folder / file)
 
 
+def written(file: str, content: bytes) -> Callable[[Path], None]:
+    """A file of a project with this content."""
+    return lambda folder: (folder / file).write_bytes(content) and None
+
+
 def set_params(folder: Path, keys: tuple, value: Any) -> None:
     """Sets a value of params.yaml."""
     path = folder / "params.yaml"
