@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import damage
-from benchmarks.bad_case import Cases, at, on, set_params
+from benchmarks.bad_case import Cases, at, on, set_params, written
 
 
 def index_files(good: Path, draw: random.Random) -> Cases:
@@ -142,83 +142,60 @@ def huge_png() -> bytes:
     return buffer.getvalue()
 
 
+# Of 42 rows of four columns in three classes.
+FEATURES, LABELS = np.ones((42, 4), np.float32), np.repeat(np.arange(3), 14)
+ARRAYS: dict[str, dict[str, Any]] = {
+    "features flat": {"features": np.ones(42)}, "features text": {"features": np.full((42, 4), "x")},
+    "features none": {"features": None},
+    "features NaN": {"features": np.full((42, 4), np.nan)}, "features no column": {"features": np.ones((42, 0))},
+    "features huge": {"features": np.full((42, 4), 1e300)},
+    "features complex": {"features": np.ones((42, 4), complex)}, "features objects": {"features": np.full((42, 4), None)},
+    "features dates": {"features": np.zeros((42, 4), "M8[s]")},
+    "labels none": {"labels": None}, "labels short": {"labels": LABELS[:-1]},
+    "labels a column": {"labels": LABELS[:, None]}, "labels -1": {"labels": LABELS - 1},
+    "labels gap": {"labels": LABELS * 2}, "labels huge": {"labels": LABELS * 2**40},
+    "labels real": {"labels": LABELS * 1.0}, "labels bytes": {"labels": LABELS.astype("S")},
+    "labels objects": {"labels": LABELS.astype(object)}, "labels single": {"labels": np.zeros(42, int)},
+    "labels bool": {"labels": LABELS > 0}, "labels 0-d": {"labels": np.array(3)},
+    "labels each one": {"labels": np.arange(42)}, "labels uint64": {"labels": LABELS.astype(np.uint64) + 2**63},
+    "split words": {"split": np.full(42, "x")}, "split train": {"split": np.full(42, "train")},
+    "split short": {"split": np.full(41, "test")}, "split numbers": {"split": np.ones(42)},
+    "split 2-d": {"split": np.full((42, 1), "test")}, "split bytes": {"split": np.full(42, b"test")},
+    "split without a class": {"split": np.where(LABELS == 1, "test", "train")},
+    "split 0-d": {"split": np.array("test")},
+    "classes few": {"classes": np.array(["a"])}, "classes twice": {"classes": np.array(["a", "a", "b"])},
+    "classes 0-d": {"classes": np.array("abc")}, "classes 2-d": {"classes": np.array([["a", "b", "c"]])},
+    "classes objects": {"classes": np.array(["a", "b", None], dtype=object)},
+    "classes more": {"classes": np.array(["a", "b", "c", "d"])}, "classes numbers": {"classes": np.array([1, 1, 2])},
+    "classes empty names": {"classes": np.array(["", "b", "c"])},
+    "names not in classes": {"labels": np.repeat(["a", "b", "z"], 14), "classes": np.array(["a", "b", "c"])},
+    "no row": {"features": np.ones((0, 4)), "labels": np.zeros(0, int)},
+}  # fmt: skip
+HARMLESS = {"every form": ("labels bool", "labels real"), "parquet": ("split bytes", "labels bytes", "labels objects")}
+
+
 def embeddings(good: Path, draw: random.Random) -> Cases:
     """Files of embeddings."""
-    good_features, good_labels = np.ones((42, 4), np.float32), np.repeat(np.arange(3), 14)
-    arrays: dict[str, dict[str, Any]] = {
-        "features flat": {"features": np.ones(42)}, "features text": {"features": np.full((42, 4), "x")},
-        "features none": {"features": None},
-        "features NaN": {"features": np.full((42, 4), np.nan)}, "features no column": {"features": np.ones((42, 0))},
-        "features huge": {"features": np.full((42, 4), 1e300)},
-        "features complex": {"features": np.ones((42, 4), complex)}, "features objects": {"features": np.full((42, 4), None)},
-        "features dates": {"features": np.zeros((42, 4), "M8[s]")},
-        "labels none": {"labels": None}, "labels short": {"labels": good_labels[:-1]},
-        "labels a column": {"labels": good_labels[:, None]}, "labels -1": {"labels": good_labels - 1},
-        "labels gap": {"labels": good_labels * 2}, "labels huge": {"labels": good_labels * 2**40},
-        "labels real": {"labels": good_labels * 1.0}, "labels bytes": {"labels": good_labels.astype("S")},
-        "labels objects": {"labels": good_labels.astype(object)}, "labels single": {"labels": np.zeros(42, int)},
-        "labels bool": {"labels": good_labels > 0}, "labels 0-d": {"labels": np.array(3)},
-        "labels each one": {"labels": np.arange(42)}, "labels uint64": {"labels": good_labels.astype(np.uint64) + 2**63},
-        "split words": {"split": np.full(42, "x")}, "split train": {"split": np.full(42, "train")},
-        "split short": {"split": np.full(41, "test")}, "split numbers": {"split": np.ones(42)},
-        "split 2-d": {"split": np.full((42, 1), "test")}, "split bytes": {"split": np.full(42, b"test")},
-        "split without a class": {"split": np.where(good_labels == 1, "test", "train")},
-        "split 0-d": {"split": np.array("test")},
-        "classes few": {"classes": np.array(["a"])}, "classes twice": {"classes": np.array(["a", "a", "b"])},
-        "classes 0-d": {"classes": np.array("abc")}, "classes 2-d": {"classes": np.array([["a", "b", "c"]])},
-        "classes objects": {"classes": np.array(["a", "b", None], dtype=object)},
-        "classes more": {"classes": np.array(["a", "b", "c", "d"])}, "classes numbers": {"classes": np.array([1, 1, 2])},
-        "classes empty names": {"classes": np.array(["", "b", "c"])},
-        "names not in classes": {"labels": np.repeat(["a", "b", "z"], 14), "classes": np.array(["a", "b", "c"])},
-        "no row": {"features": np.ones((0, 4)), "labels": np.zeros(0, int)},
+    file = "data/embeddings.npz"
+    others = {
+        "another zip": damage.zipped({"a.txt": b"x"}), "a zip of text": damage.zipped({"features.npy": b"x", "labels.npy": b"y"}),
+        "text": b"features",
     }  # fmt: skip
     for argv in (["index", "embeddings"], ["subsample"], ["base", "--seed", "0"]):
+        trains = argv[0] == "base"
+        make = partial(on, "embeddings", "embeddings", argv=argv, named=("embeddings",))
         for form in ("npz", "folder", "parquet"):
-            for what, change in arrays.items():
-                if form == "parquet" and ("2-d" in what or "classes" in what or "a column" in what or "0-d" in what):
-                    continue
-                found = {
-                    name: array
-                    for name, array in ({"features": good_features, "labels": good_labels} | change).items()
-                    if array is not None
-                }
-                harmless = what in ("labels bool", "labels real") or (
-                    form == "parquet" and what in ("split bytes", "labels bytes", "labels objects")
-                )
-                yield on(
-                    "embeddings",
-                    "embeddings",
-                    f"{form}: {what}",
-                    argv,
-                    partial(_write_arrays, form=form, arrays=found),
-                    ("embeddings",),
-                    valid=harmless,
-                    trains=argv[0] == "base",
-                )
+            for what, change in ARRAYS.items():
+                if form != "parquet" or not any(word in what for word in ("2-d", "classes", "a column", "0-d")):
+                    arrays = {name: array for name, array in ({"features": FEATURES, "labels": LABELS} | change).items() if array is not None}
+                    harmless = what in HARMLESS["every form"] or what in HARMLESS.get(form, ())
+                    write = partial(_write_arrays, form=form, arrays=arrays)
+                    yield make(f"{form}: {what}", change=write, valid=harmless, trains=trains)
         for what, change in [*damage.of_place("e"), *damage.of_bytes(draw, 30)]:
-            yield on(
-                "embeddings",
-                "embeddings",
-                what,
-                argv,
-                at("data/embeddings.npz", change),
-                ("embeddings",),
-                valid=argv[0] == "index" and "bytes" in what,  # it hashes what there is
-                trains=argv[0] == "base",
-            )
-        for what, content in {
-            "another zip": damage.zipped({"a.txt": b"x"}),
-            "a zip of text": damage.zipped({"features.npy": b"x", "labels.npy": b"y"}),
-            "text": b"features",
-        }.items():
-            yield on(
-                "embeddings",
-                "embeddings",
-                what,
-                argv,
-                at("data/embeddings.npz", lambda path, content=content: path.write_bytes(content)),
-                ("embeddings",),
-            )
+            is_hashed = argv[0] == "index" and "bytes" in what  # it hashes what there is
+            yield make(what, change=at(file, change), valid=is_hashed, trains=trains)
+        for what, content in others.items():
+            yield make(what, change=written(file, content))
 
 
 def _write_arrays(folder: Path, form: str, arrays: dict[str, np.ndarray]) -> None:
