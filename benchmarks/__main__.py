@@ -4,13 +4,13 @@ python -m benchmarks [--quick] [part ...]; parts: training look_ahead heads feat
                                         images lists cache inaturalist manifests rebalanced fine_tuning
 """
 
-import argparse
 import sys
 import time
 
 import torch
 
 from benchmarks import cache, features, fine_tuning, growth, heads, images, inaturalist, large, lists, look_ahead, manifests, rebalanced, training, views
+from benchmarks.arguments import parts_and_quick
 from benchmarks.timing import table
 
 PARTS = {
@@ -21,18 +21,13 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all, if none is named")
-    parser.add_argument("--quick", action="store_true", help="small sizes, one repeat: shows that it runs, no more")
-    args = parser.parse_args()
-    if unknown := [part for part in args.parts if part not in PARTS]:
-        parser.error(f"got {', '.join(unknown)}, expected some of {', '.join(PARTS)}")
+    parts, is_quick = parts_and_quick(__doc__, "part", PARTS, "small sizes, one repeat: shows that it runs, no more")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; medians, compile time and first rounds apart")
     is_below = False
-    for part in args.parts or PARTS:
+    for part in parts:
         print(f"measuring: {part} ...", file=sys.stderr)
         start = time.perf_counter()
-        rows = PARTS[part].rows(args.quick)
+        rows = PARTS[part].rows(is_quick)
         is_below |= any(row.verdict == "below" for row in rows)
         print(f"\n{part}, {time.perf_counter() - start:.0f} s in all\n\n{table(rows)}", flush=True)
     sys.exit(is_below)

@@ -36,16 +36,7 @@ def lists(good: Path, draw: random.Random) -> Cases:
     for argv in (["index", "listfile"], ["subsample"]):
         for part in ("train", "val", "test"):
             file = f"data/lists/{part}.txt"
-            for what, change in [*damage.of_place(file), *damage.of_bytes(draw, 25)]:
-                yield on(
-                    "lists",
-                    "lists",
-                    f"{part}: {what}",
-                    argv,
-                    at(file, change),
-                    (f"{part}.txt", "lists", "listfile"),
-                    valid=argv[0] == "index" and "bytes" in what,
-                )
+            yield from _damaged_list(part, file, 25, argv, draw)
             for line in LINES:
                 for first in (True, False):
 
@@ -70,16 +61,14 @@ def lists(good: Path, draw: random.Random) -> Cases:
 
             yield on("lists", "lists", f"class names {bad!r}", argv, names, ("names.txt", "listfile"), valid="\x00" in bad)
         file = "data/lists/train/000/00000.jpg"
-        for what, change in [*damage.of_place(file), *damage.of_bytes(draw, 12)]:
-            yield on(
-                "lists",
-                "lists",
-                f"image: {what}",
-                argv,
-                at(file, change),
-                ("00000.jpg", "lists", "listfile"),
-                valid=argv[0] == "index" and "bytes" in what,
-            )
+        yield from _damaged_list("image", file, 12, argv, draw)
+
+
+def _damaged_list(what: str, file: str, count: int, argv: list[str], draw: random.Random) -> Cases:
+    """A list, or an image that one names, with its place or its bytes damaged; `index` reads a sample of the images only."""
+    for how, change in [*damage.of_place(file), *damage.of_bytes(draw, count)]:
+        harmless = argv[0] == "index" and "bytes" in how
+        yield on("lists", "lists", f"{what}: {how}", argv, at(file, change), (Path(file).name, "lists", "listfile"), valid=harmless)
 
 
 def folders(good: Path, draw: random.Random) -> Cases:

@@ -8,12 +8,12 @@ and balms have 256 columns, one view, in float16. evaluate and page have 20 clas
 classes do: logits of 10 million rows and 20,000 classes would take 400 GB.
 """
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.apart import measure_apart
+from benchmarks.arguments import parts_and_quick
 from benchmarks.large import MEMORY_BAR_MIB
 from benchmarks.scale_jobs import HEADS, SAMPLERS
 from benchmarks.timing import Row, table
@@ -38,17 +38,12 @@ GROWTH_BAR = 2.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("jobs", nargs="*", metavar="job", help=f"of {', '.join(JOBS)}; all, if none is named")
-    parser.add_argument("--quick", action="store_true", help="a hundredth of the rows: shows that it runs, no more")
-    args = parser.parse_args()
-    if unknown := [job for job in args.jobs if job not in JOBS]:
-        parser.error(f"got {', '.join(unknown)}, expected some of {', '.join(JOBS)}")
+    chosen, is_quick = parts_and_quick(__doc__, "job", JOBS, "a hundredth of the rows: shows that it runs, no more")
     is_below = False
     for jobs, series in SERIES.items():
         for sizes in series:
-            if not args.jobs or set(jobs) & set(args.jobs):
-                found = rows(jobs, sizes, 100 if args.quick else 1)
+            if set(jobs) & set(chosen):
+                found = rows(jobs, sizes, 100 if is_quick else 1)
                 is_below |= any(row.verdict == "below" for row in found)
                 print(f"\n{table(found)}", flush=True)
     sys.exit(is_below)

@@ -69,4 +69,5 @@ class Progress:
 
 
 def show(line: str) -> None:
+    """Print a line at once, also where the output is a file or a pipe."""
     print(line, flush=True)

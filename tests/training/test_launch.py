@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,7 @@ def test_an_error_of_one_process_ends_the_others(other, tmp_path):
 # Tells who opens which file of the project for writing, and where to find each process.
 WATCH = """
 import os, sys
+from collections.abc import Callable
 from pathlib import Path
 
 folder = os.environ.get("WATCH_FOLDER")
@@ -314,38 +316,32 @@ def test_processes_whose_launcher_was_killed_save_their_state_and_end(scratch, b
 
 @pytest.mark.slow
 def test_two_machines_train_to_the_same_bytes_and_one_that_is_lost_ends_the_other(scratch, base):
-    for killed in range(2):
-        before = scratch.saved()
-        agents = scratch.start_agents(LT_SAVE_EVERY_S="-1")
-        scratch.wait_for_a_save(before, *agents)
-        agents[killed].kill()
-        printed, _ = agents[1 - killed].communicate(timeout=60)
-        agents[killed].communicate(timeout=60)
-        assert agents[1 - killed].returncode == 1
-        assert "since what had started a process of it is gone; the state is saved; run the same command to continue" in printed
-        assert scratch.artifact("base") == base, "what was written before is kept"
-    (scratch.folder / "artifacts/base/0/test_logits.npy").unlink()
-    agents = scratch.start_agents()
-    printed = [agent.communicate(timeout=120)[0] for agent in agents]
-    assert [agent.returncode for agent in agents] == [0, 0], printed
-    assert all("continues in epoch" in text for text in printed)
-    assert scratch.artifact("base") == base
+    gone = "since what had started a process of it is gone; the state is saved; run the same command to continue"
+    lose_each_machine_in_turn(scratch, base, lambda agent: agent.kill(), gone)
     assert not scratch.saved()
 
 
 @pytest.mark.slow
 def test_a_machine_that_is_gone_with_all_its_processes_ends_the_other_and_the_run_goes_on(scratch, base):
-    for killed in range(2):
+    def lose(agent: subprocess.Popen) -> None:
+        trainers = {parent_of(scratch.pid(rank)): scratch.pid(rank) for rank in range(2)}
+        os.kill(trainers[agent.pid], signal.SIGKILL)
+        agent.kill()
+
+    lose_each_machine_in_turn(scratch, base, lose, "process [01] has lost another one")
+
+
+def lose_each_machine_in_turn(scratch, base: dict[str, bytes], lose: Callable[[subprocess.Popen], None], told: str) -> None:
+    """Lose the first of two machines, then the second, each in mid-training; both together then go on to the bytes of `base`."""
+    for lost in range(2):
         before = scratch.saved()
         agents = scratch.start_agents(LT_SAVE_EVERY_S="-1")
         scratch.wait_for_a_save(before, *agents)
-        trainers = {parent_of(scratch.pid(rank)): scratch.pid(rank) for rank in range(2)}
-        os.kill(trainers[agents[killed].pid], signal.SIGKILL)
-        agents[killed].kill()
-        printed, _ = agents[1 - killed].communicate(timeout=60)
-        agents[killed].communicate(timeout=60)
-        assert agents[1 - killed].returncode == 1
-        assert re.search("process [01] has lost another one", printed), printed
+        lose(agents[lost])
+        printed, _ = agents[1 - lost].communicate(timeout=60)
+        agents[lost].communicate(timeout=60)
+        assert agents[1 - lost].returncode == 1
+        assert re.search(told, printed), printed
         assert scratch.artifact("base") == base, "what was written before is kept"
     (scratch.folder / "artifacts/base/0/test_logits.npy").unlink()
     agents = scratch.start_agents()
