@@ -71,11 +71,21 @@ class Row(BaseModel):
     logit_prior: Prior
     context: Context
 
+    def expect_classes(self, count: int) -> None:
+        """ValueError where the prior is of another number of classes."""
+        if len(self.logit_prior) != count:
+            raise ValueError(f"logit_prior: got {len(self.logit_prior)} weights, expected {count}, one per class")
+
 
 class ClassifierRow(Row):
     """row.json of base and distill."""
 
     classifier: Network
+
+    @model_validator(mode="after")
+    def _check_prior(self) -> "ClassifierRow":
+        self.expect_classes(self.classifier.num_classes)
+        return self
 
 
 class RuleRow(Row):
@@ -83,6 +93,11 @@ class RuleRow(Row):
 
     head: Head
     balanced_view: bool
+
+    @model_validator(mode="after")
+    def _check_prior(self) -> "RuleRow":
+        self.expect_classes(self.head.num_classes)
+        return self
 
 
 class SubsetFile(BaseModel):

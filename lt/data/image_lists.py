@@ -161,7 +161,7 @@ class ListSet:
         self._class_names(places, len(counts))
         for part, listed in lists.items():
             self._check_part(listed, part, places.lists[part], counts)
-        _check_paths({part: listed.paths for part, listed in lists.items()})
+        _check_paths({f"{places.lists[part]} ({part})": listed.paths for part, listed in lists.items()})
         for listed in lists.values():
             files = Files(places.images, listed.paths)
             there = [i for i in range(0, len(files), compact_index.BLOCK) if files[i].is_file()]
@@ -247,8 +247,11 @@ class ListSet:
 
 
 def _check_paths(lists: dict[str, np.ndarray]) -> None:
-    """ValueError where paths leave the folder that they are relative to, or stand twice."""
-    if outside := [f"{part}: {path}" for part, paths in lists.items() for path in paths if path.startswith(("/", "../"))]:
+    """ValueError where paths of a list leave the folder that they are relative to, or stand twice, in one list or in two.
+
+    lists: what each is called -> paths
+    """
+    if outside := [f"{name}: {path}" for name, paths in lists.items() for path in paths if path.startswith(("/", "../"))]:
         raise ValueError(listing("paths leave the images' folder; write them relative to it", outside, SHOWN))
     if twice := list(_twice(lists)):
         raise ValueError(listing("paths stand twice: they would be trained and tested on, or count double", twice, SHOWN))
@@ -256,12 +259,12 @@ def _check_paths(lists: dict[str, np.ndarray]) -> None:
 
 def _twice(lists: dict[str, np.ndarray]) -> Iterator[str]:
     seen: dict[str, set[str]] = {}
-    for part, paths in lists.items():
+    for name, paths in lists.items():
         own = set()
         for path in paths:
             if path in own:
-                yield f"{path}: twice in {part}"
+                yield f"{path}: twice in {name}"
             own.add(path)
         for earlier, others in seen.items():
-            yield from (f"{path}: in {earlier} and in {part}" for path in sorted(own & others))
-        seen[part] = own
+            yield from (f"{path}: in {earlier} and in {name}" for path in sorted(own & others))
+        seen[name] = own

@@ -142,6 +142,14 @@ def test_colours_that_do_not_fit_are_told(tmp_path, mean):
         artifacts.read_json(path, schemas.ClassifierRow)
 
 
+@pytest.mark.parametrize("kind, network", [(schemas.ClassifierRow, {"classifier": NETWORK}), (schemas.RuleRow, {"head": HEAD, "balanced_view": False})])
+def test_a_prior_of_another_number_of_classes_is_told(tmp_path, kind, network):
+    path = tmp_path / "row.json"
+    artifacts.write_json(path, network | {"logit_prior": [0.2, 0.3, 0.5], "context": CONTEXT})
+    with pytest.raises(ArtifactError, match="row.json: .*logit_prior: got 3 weights, expected 2, one per class"):
+        artifacts.read_json(path, kind)
+
+
 def test_a_digit_that_is_another_than_was_written_is_told(tmp_path):
     path = tmp_path / "details.json"
     artifacts.write_json(path, DETAILS, sealed=True)

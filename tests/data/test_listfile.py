@@ -183,7 +183,7 @@ def test_a_test_label_without_training_images_is_told(root):
 @pytest.mark.parametrize("path", ["/etc/passwd", "../outside.jpg", "train/../../outside.jpg"])
 def test_paths_that_leave_the_folder_are_refused(root, path):
     edit(root, "test", [*lines_of(root, "test"), f"{path} 0"])
-    with pytest.raises(ValueError, match="(?s)1 paths leave the images' folder.*test: "):
+    with pytest.raises(ValueError, match="(?s)1 paths leave the images' folder.*test.txt \\(test\\): "):
         index.make("listfile", root, OPTIONS)
 
 
@@ -193,9 +193,14 @@ def test_paths_in_two_lists_or_twice_in_one_are_refused(root):
     edit(root, "test", [*lines_of(root, "test"), *train[:15]])
     with pytest.raises(ValueError) as error:
         index.make("listfile", root, OPTIONS)
-    path = train[0].split()[0]
-    assert "16 paths stand twice" in str(error.value) and f"{path}: twice in train" in str(error.value)
-    assert f"{path}: in train and in test" in str(error.value) and "... and 6 more" in str(error.value)
+    path, (in_train, in_test) = train[0].split()[0], (f"{root}/listfile/{part}.txt ({part})" for part in ("train", "test"))
+    assert "16 paths stand twice" in str(error.value) and f"{path}: twice in {in_train}" in str(error.value)
+    assert f"{path}: in {in_train} and in {in_test}" in str(error.value) and "... and 6 more" in str(error.value)
+
+
+def test_the_same_list_for_two_parts_is_refused(root):
+    with pytest.raises(ValueError, match=r"(?s)6 paths stand twice.*val.txt \(val\) and in .*val.txt \(test\)"):
+        index.make("listfile", root, OPTIONS | {"test_list": "data/listfile/val.txt"})
 
 
 def test_missing_images_are_listed_with_their_number(root):
