@@ -27,10 +27,13 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Iterator
 
+from benchmarks import bad_cases
 from benchmarks.bad_case import Case
-from lt.core import command, manifest
+from benchmarks.bad_project import make
+from benchmarks.stage import run_stage
+from lt.core import manifest
 
 ROOT = Path(__file__).parent.parent
 FAULTS = ("SILENT", "UNNAMED", "TRACEBACK", "HANG")
@@ -63,9 +66,6 @@ class Hangs(BaseException):
 
 
 def main() -> None:
-    from benchmarks import bad_cases
-    from benchmarks.bad_project import make
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
@@ -175,13 +175,12 @@ class Trial:
         case.change(self.place)
         manifest.forget()
         printed, problem, status = io.StringIO(), "", None
-        argv, before = sys.argv, dict(os.environ)
+        before = dict(os.environ)
         with contextlib.chdir(self.place), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            sys.argv = [f"stages/{case.argv[0]}.py", *case.argv[1:]]
             os.environ.update(case.env)
             try:
                 with limit(TRAINING_S if case.trains else HANG_CPU_S):
-                    command.run(main_of(case.argv[0]))
+                    run_stage(*case.argv)
             except SystemExit as ended:
                 status = ended.code
             except Hangs:
@@ -189,7 +188,6 @@ class Trial:
             except BaseException:
                 problem = f"TRACEBACK {traceback.format_exc()}"
             finally:
-                sys.argv = argv
                 os.environ.clear()
                 os.environ.update(before)
         return Outcome(status, printed.getvalue(), {} if problem or status not in (None, 0) else hashes(self.place), problem)
@@ -210,15 +208,6 @@ class Trial:
         if "Traceback (most recent call last)" in done.stderr or (done.returncode == 0) != here.ended_well:
             return f"exit code {done.returncode}, here {here.status!r}: {done.stderr}"
         return ""
-
-
-def main_of(stage: str) -> Callable[[], None]:
-    """A stage's main, imported when it is called, as its script would be."""
-
-    def call() -> None:
-        importlib.import_module(f"stages.{stage}").main()
-
-    return call
 
 
 @contextlib.contextmanager

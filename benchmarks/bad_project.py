@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import yaml
 from contextlib import chdir
 
 from benchmarks import jpeg_tree
+from benchmarks.stage import run_stage
 
 ROOT = Path(__file__).parent.parent
 SIZES = jpeg_tree.Sizes(classes=3, train=14, imbalance=3, val_per_class=1, test_per_class=2)
@@ -49,8 +49,6 @@ COMMANDS = {
 
 def make(folder: Path) -> Path:
     """Makes all of them, each in a folder of its name."""
-    from benchmarks.bad_inputs import main_of
-    from lt.core import command
     from lt.training.checkpoint import Checkpoint
 
     clear, Checkpoint.clear = Checkpoint.clear, lambda self: None  # the last training state stays
@@ -61,9 +59,7 @@ def make(folder: Path) -> Path:
             _begin(place, name, changes)
             with chdir(place):
                 for line in COMMANDS[name]:
-                    stage, *arguments = line.split()
-                    sys.argv = [f"stages/{stage}.py", *arguments]
-                    command.run(main_of(stage))
+                    run_stage(*line.split())
     finally:
         Checkpoint.clear = clear
         del os.environ["LT_SAVE_EVERY_S"]

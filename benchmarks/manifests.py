@@ -1,11 +1,8 @@
 """Manifests: what hashing costs where artifacts are read and written."""
 
 import contextlib
-import importlib
 import io
-import os
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,8 +11,9 @@ from typing import Any, Callable, Iterator
 import numpy as np
 import yaml
 
+from benchmarks.stage import run_stage
 from benchmarks.timing import Row, medians
-from lt.core import artifacts, command, manifest
+from lt.core import artifacts, manifest
 
 ROOT = Path(__file__).parent.parent
 # (views, images, width) of features: of CIFAR-100-LT.
@@ -54,7 +52,7 @@ def stages(folder: Path, quick: bool) -> tuple[float, float]:
         start = time.process_time()
         for line in lines:
             manifest.forget()  # as another process would begin
-            run(*line.split())
+            run_stage(*line.split())
         return sum(hashing_s), time.process_time() - start
 
 
@@ -81,15 +79,6 @@ def timed() -> Iterator[list[float]]:
     finally:
         for name, function in before.items():
             setattr(manifest, name, function)
-
-
-def run(stage: str, *arguments: str) -> None:
-    """One stage, in this process."""
-    before, sys.argv = sys.argv, [f"stages{os.sep}{stage}.py", *arguments]
-    try:
-        command.run(importlib.import_module(f"stages.{stage}").main)
-    finally:
-        sys.argv = before
 
 
 def write(folder: Path, shape: tuple[int, ...]) -> None:

@@ -11,7 +11,7 @@ import torch
 from lt.base.frozen import fit_base
 from lt.base.trained import train_base
 from lt.core import artifacts, params
-from lt.core.command import arguments, run
+from lt.core.command import arguments
 from lt.core.context import made_of
 from lt.core.subset import read_subset
 from lt.data.dataset import open_dataset
@@ -23,6 +23,7 @@ from lt.network.classifier import write_classifier
 from lt.network.inference import predict
 from lt.training import launch
 from lt.training.setup import Trained, specification
+from stages.start import run
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from argparse import Namespace
 import numpy as np
 
 from lt.core import artifacts, params
-from lt.core.command import arguments, run
+from lt.core.command import arguments
 from lt.core.context import of_base
 from lt.core.subset import read_subset
 from lt.data.dataset import open_dataset
@@ -22,6 +22,7 @@ from lt.network.inference import predict
 from lt.retrain.inputs import read_inputs, read_test_features
 from lt.training import launch
 from lt.training.setup import Trained, specification
+from stages.start import run
 
 
 def main() -> None:

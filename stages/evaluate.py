@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from lt.core import artifacts, params
-from lt.core.command import run, seed_number
+from lt.core.command import seed_number
 from lt.core.params import Settings
 from lt.core.plugins import unknown
 from lt.core.schemas import Row
 from lt.core.subset import Subset, read_subset
 from lt.evaluate.label_shift import read_prior, under_prior
 from lt.evaluate.row import evaluate, oracle
+from stages.start import run
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ python -m stages.features --seed 0
 """
 
 from lt.core import artifacts, params
-from lt.core.command import arguments, run
+from lt.core.command import arguments
 from lt.core.context import of_base
 from lt.core.subset import read_subset
 from lt.data.dataset import open_dataset
@@ -12,6 +12,7 @@ from lt.features import extract
 from lt.input.device import device
 from lt.input.part import training_part
 from lt.network.classifier import read_classifier
+from stages.start import run
 
 
 def main() -> None:

@@ -8,13 +8,13 @@ import argparse
 from pathlib import Path
 
 from lt.core import artifacts, params
-from lt.core.command import run
 from lt.core.subset import read_subset
 from lt.evaluate.headline import headline
 from lt.evaluate.row import class_lines, rounded
 from lt.report import plots
 from lt.report.merge import read_details
 from lt.report.table import MEND, check_same, context_of, markdown
+from stages.start import run
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ python -m stages.retrain balms --seed 0
 """
 
 from lt.core import artifacts, params
-from lt.core.command import arguments, run
+from lt.core.command import arguments
 from lt.core.context import of_base
 from lt.core.plugins import load
 from lt.core.subset import read_subset
@@ -15,6 +15,7 @@ from lt.input.part import training_part
 from lt.network.classifier import Classifier, DecisionRule, write_rule
 from lt.network.inference import predict
 from lt.retrain.inputs import read_inputs, read_test_features, training_inputs
+from stages.start import run
 
 
 def main() -> None:

@@ -4,11 +4,12 @@ python -m stages.subsample
 """
 
 from lt.core import artifacts, params
-from lt.core.command import arguments, run
+from lt.core.command import arguments
 from lt.core.subset import Subset, write_subset
 from lt.data.dataset import open_dataset, parts
 from lt.data.index import fingerprint
 from lt.subsample import make
+from stages.start import run
 
 
 def main() -> None:

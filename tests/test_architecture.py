@@ -35,7 +35,8 @@ NUMPY_ONLY = [
 
 
 def imports_of(path: Path) -> set[str]:
-    """Modules that a file imports, at any depth, as dotted names; `from lt.core import x` counts as lt.core.x."""
+    """Modules that a file imports, at any depth, as dotted names; `from lt.core import x` counts as lt.core.x, and what it names to
+    importlib counts too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -43,6 +44,8 @@ def imports_of(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             is_package = (ROOT / node.module.replace(".", "/")).is_dir()
             found |= {f"{node.module}.{alias.name}" for alias in node.names} if is_package else {node.module}
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module" and isinstance(node.args[0], ast.Constant):
+            found.add(node.args[0].value)
     return found
 
 

@@ -24,7 +24,7 @@ def judge(tmp_path, monkeypatch):
     monkeypatch.setattr(bad_inputs, "HANG_CPU_S", 0.3)
 
     def of(main):
-        monkeypatch.setattr(bad_inputs, "main_of", lambda stage: main)
+        monkeypatch.setattr("stages.doctor.main", main)
         case = Case("any", "words", ["doctor"], lambda folder: (folder / "input.txt").write_text("bad"), ("input.txt",))
         return bad_inputs.Trial(tmp_path / "good").judge(case)[0]
 

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import ctypes
-import importlib
 import json
 import os
 import platform
@@ -26,15 +25,17 @@ ROLE, STOPPED = "longtail", 130
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
-def run(main: Callable[[], None]) -> None:
-    """Runs a stage's main; a wrong input ends it with the message and exit code 1 (LT_DEBUG=1 shows where it came from)."""
+def run(main: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
+    """Runs a command's main; a wrong input ends it with the message and exit code 1 (LT_DEBUG=1 shows where it came from).
+
+    before: what has to hold before a stage notes what it depends on, told in the same way
+    """
     start = time.perf_counter()
     keep_freed_memory()
     stage = Path(sys.argv[0]).stem
     try:
-        if stage in STAGES[1:] and not {"DVC_STAGE", "RANK"} & os.environ.keys():
-            importlib.import_module("stages.check").main()  # which DVC runs before any stage, and several processes ran as one
-        attest.begin(stage, sys.argv[1:])  # after the check, whose marker subsample depends on
+        before()
+        attest.begin(stage, sys.argv[1:])
         main()
         write_cost(stage, sys.argv[1:], time.perf_counter() - start)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:

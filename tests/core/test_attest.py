@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lt.core import artifacts, attest, command, params
+from lt.core import artifacts, attest, params
+from stages import start
 from tests.conftest import ROOT, Project
 
 GRAPH = """
@@ -56,7 +57,7 @@ def stage(tmp_path, monkeypatch):
             edit()
             write("new")
 
-        command.run(main)
+        start.run(main)
         return (artifacts.stage_dir("base", 0) / "a.txt").read_text()
 
     return run

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lt.core import command, params
+from stages import start
 from tests.conftest import ROOT
 
 
@@ -85,7 +86,7 @@ def test_a_stage_that_is_run_by_hand_is_checked_first(tmp_path, monkeypatch, cap
     Path("params.yaml").write_text(content.replace("\nloss: ce\n", "\nloss: bayes\n"))
     monkeypatch.setattr(sys, "argv", ["/somewhere/stages/retrain.py", "lws", "--seed", "1"])
     with pytest.raises(SystemExit) as stopped:
-        command.run(fail_with(AssertionError("the stage has run")))
+        start.run(fail_with(AssertionError("the stage has run")))
     assert "loss: got 'bayes'" in str(stopped.value) and "nearest" in str(stopped.value)
 
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from benchmarks import jpeg_tree
-from lt.core import command
 from lt.training import checkpoint
+from stages import start
 from tests.conftest import ROOT, Project
 
 # Small enough for a few seconds, long enough to be killed twenty times. One process imports torch, and is forked for each run.
@@ -166,7 +166,7 @@ def run_stage(
     if limit:
         signal.signal(signal.SIGXFSZ, limit[1])
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit[0], limit[0]))
-    command.run(importlib.import_module(f"stages.{name}").main)
+    start.run(importlib.import_module(f"stages.{name}").main)
 
 
 class Scratch:
