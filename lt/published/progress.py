@@ -1,5 +1,6 @@
 """Progress of a table's jobs on a cluster, line by line: what each does, how many are done, run, have failed, and the time left."""
 
+import threading
 import time
 from typing import Any
 
@@ -10,39 +11,54 @@ PATIENCE_S = 15.0
 
 
 class Progress:
-    """What is known of the jobs. names: of all    dashboard: its address"""
+    """What is known of the jobs. names: of all    dashboard: its address
+
+    Events come in a thread of their own, besides the one that follows the jobs.
+    """
 
     def __init__(self, names: list[str], dashboard: str):
         self._waiting, self._took_s, self._failed = set(names), [], 0
         self._running: dict[str, tuple[str, float]] = {}  # job -> its worker, and when it began
-        self._workers = 1
+        self._workers, self._lock = 1, threading.Lock()
         self._began_s, self._told_of_lack = time.monotonic(), False
         show(f"{len(names)} {'training' if len(names) == 1 else 'trainings'} on the cluster; dashboard: {dashboard}")
 
     def note(self, event: dict[str, Any]) -> None:
         """What a worker tells of a job: that it began, or a line of it."""
-        if event["what"] == "began" and event["job"] in self._waiting:
-            self._running[event["job"]] = (event["worker"], time.monotonic())
-            show(f"{event['job']}: begins on {event['worker']}")
+        if event["what"] == "began":
+            self._begin(event["job"], event["worker"])
         elif event["what"] == "told":
             show(f"{event['job']}: {event['line']}")
 
+    def _begin(self, name: str, worker: str) -> None:
+        with self._lock:
+            if name not in self._waiting:
+                return
+            if self._running.get(name, (worker,))[0] != worker:
+                self._lose(name)  # it has begun again before anyone looked
+            self._running[name] = (worker, time.monotonic())
+            show(f"{name}: begins on {worker}")
+
     def end(self, name: str, failed: bool) -> None:
         """A job has ended."""
-        self._waiting.discard(name)
-        self._failed += failed
-        _, began_s = self._running.pop(name, ("", None))
-        if began_s is not None and not failed:
-            self._took_s.append(time.monotonic() - began_s)
-        show(self.summary(f"{name} {'failed' if failed else 'done'}"))
+        with self._lock:
+            self._waiting.discard(name)
+            self._failed += failed
+            _, began_s = self._running.pop(name, ("", None))
+            if began_s is not None and not failed:
+                self._took_s.append(time.monotonic() - began_s)
+            show(self.summary(f"{name} {'failed' if failed else 'done'}"))
 
     def look(self, workers: set[str]) -> None:
         """The addresses of the workers that are there; a job whose worker is gone goes to another one."""
-        self._workers = max(1, len(workers))
-        for name, (worker, _) in [*self._running.items()]:
-            if worker not in workers:
-                del self._running[name]
-                show(self.summary(f"{name}: its worker {worker} is gone, another one takes it up"))
+        with self._lock:
+            self._workers = max(1, len(workers))
+            for name in [name for name, (worker, _) in self._running.items() if worker not in workers]:
+                self._lose(name)
+
+    def _lose(self, name: str) -> None:
+        worker, _ = self._running.pop(name)
+        show(self.summary(f"{name}: its worker {worker} is gone, another one takes it up"))
 
     def lack_workers(self) -> None:
         """There is none yet: told once, after a while."""

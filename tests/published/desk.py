@@ -86,6 +86,7 @@ class Desk:
         (folder / "stages" / "__init__.py").write_text('"""Stand-ins."""\n')
         for name in ("check", "subsample", "base", "features", "retrain", "distill", "evaluate", "report"):
             (folder / "stages" / f"{name}.py").write_text(STAND_IN)
+        shutil.copy(ROOT / "stages/start.py", folder / "stages/start.py")
         (folder / "data" / "digits.json").write_text("{}")
         self.recipe(TINY)
         monkeypatch.chdir(folder)

@@ -132,6 +132,16 @@ def test_what_is_told_of_jobs(capsys, monkeypatch):
     assert told() == ["b@0 done (1 done, 0 running, 1 failed, 0 waiting)"]
 
 
+def test_a_job_that_begins_again_before_anyone_looks_is_told(capsys):
+    progress = Progress(["a@0"], "http://here/status")
+    for worker in ("tcp://one", "tcp://one", "tcp://two"):
+        progress.note({"what": "began", "job": "a@0", "worker": worker})
+    gone = "a@0: its worker tcp://one is gone, another one takes it up (0 done, 0 running, 0 failed, 1 waiting)"
+    assert capsys.readouterr().out.splitlines()[1:] == [*["a@0: begins on tcp://one"] * 2, gone, "a@0: begins on tcp://two"]
+    progress.look({"tcp://two"})
+    assert not capsys.readouterr().out
+
+
 def test_workers_that_do_not_start_are_told(monkeypatch):
     distributed = pytest.importorskip("distributed", reason="pip install -e '.[cluster]'")
 
