@@ -12,7 +12,7 @@ from lt.retrain.loop import fit_head
 from lt.retrain.rescaling import Scaled
 
 STATISTICS = "balanced"
-LINEAR_HEAD = True
+NEEDS = {"head": (["linear"], "whose class vectors it rescales")}
 
 
 def fit(

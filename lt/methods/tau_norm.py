@@ -13,7 +13,7 @@ from lt.retrain.contracts import Inputs, Retrained
 from lt.retrain.rescaling import normalise
 
 STATISTICS = "frozen"
-LINEAR_HEAD = True
+NEEDS = {"head": (["linear"], "whose class vectors it rescales")}
 GRID = np.arange(21) / 10  # 0 to 2, as released
 
 

@@ -77,6 +77,7 @@ def test_the_shipped_file_lists_every_option(kind):
         ({"methods__balms__meta_set": "val"}, ["methods.balms.meta_set", "subset.val_fraction above 0"]),
         ({"methods__tau_norm__tau": None}, ["methods.tau_norm.tau: got None", "subset.val_fraction above 0"]),
         ({"methods__tde": {}}, ["methods.tde", "causal"]),
+        ({"head": "cosine"}, ["head: got 'cosine'", "methods.lws, whose class vectors", "methods.tau_norm"]),
         ({"methods__crt__lr": float("nan")}, ["methods.crt.lr", "nan"]),
         ({"methods__crt__lr": 2**400}, ["methods.crt.lr", "less than or equal to 1"]),
         ({"subset__seed": 99999999999}, ["subset.seed", "less than 4294967296"]),

@@ -32,7 +32,7 @@ SPEC = {"name": "linear", "options": {}, "feature_dim": D, "num_classes": C, "nu
 SPECIAL = ["tde", "ride_routing", *(name for name in names("methods") if "open_training" in (FOLDER / "methods" / f"{name}.py").read_text())]
 METHODS = [name for name in names("methods") if name not in SPECIAL]
 WITH_EXPERTS = [name for name in METHODS if constant_of(path_of("methods", name), "EXPERTS", default=True)]
-NEEDS_LINEAR_HEAD = [name for name in METHODS if constant_of(path_of("methods", name), "LINEAR_HEAD", default=False)]
+NEEDS_LINEAR_HEAD = [name for name in METHODS if constant_of(path_of("methods", name), "NEEDS", default={}).get("head", [[]])[0] == ["linear"]]
 QUICK = {"steps": 60, "batch_size": 32}
 
 
