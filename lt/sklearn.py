@@ -36,7 +36,8 @@ class RebalancedClassifier(ClassifierMixin, BaseEstimator):
     The same computation as the stages make of `dataset: embeddings` with `train.epochs: 0` and one view, so the same logits. Columns are
     held as float32. Deterministic for a whole-number random_state.
 
-    method: a file of lt/methods that trains heads alone: balanced_softmax, crt, balms, pc, tau_norm, ncm, lws, meta_reweighter
+    method: a file of lt/methods that trains heads alone: balanced_softmax, crt, balms, pc, tau_norm, ncm, lws, meta_reweighter,
+        longtail_da
     steps: of the method's gradient descent. None: all rows at once, until nothing changes, where the method can (balanced_softmax, crt,
         lws), else the number that is its default
     ridge: penalty ridge / 2 * |W|^2 of heads that are fitted until nothing changes, the method's and the base head's, which pc, tau_norm
