@@ -40,9 +40,11 @@ AllNumbers = Annotated[list[Numbers], BeforeValidator(lambda found: [found] if i
 class Variant(Block):
     """One recipe of a protocol: what is particular to one data set and imbalance.
 
+    summary: in a line, where it is not that of the protocol
     published: row -> its numbers; several, with the one that ours is judged by first, where sources disagree
     """
 
+    summary: str | None = None
     overrides: dict[str, Any] = {}
     published: dict[str, AllNumbers] = {}
 
@@ -91,7 +93,7 @@ def read_all(folder: Path = FOLDER) -> dict[str, Recipe]:
             check_published(f"{path}, {name}", variant.published)
             overrides = (*protocol.overrides.items(), *variant.overrides.items())
             found[name] = Recipe(
-                name, protocol.summary, protocol.source, protocol.protocol.strip(), tuple(protocol.differs), overrides,
+                name, variant.summary or protocol.summary, protocol.source, protocol.protocol.strip(), tuple(protocol.differs), overrides,
                 variant.published,
             )
     return found

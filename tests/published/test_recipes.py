@@ -155,6 +155,14 @@ def test_the_end_to_end_rows_of_balms_change_one_axis_of_its_base(kind, change):
     assert expanded("cifar10_if100_class_weights")["weightings"]["class_balanced"]["beta"] == 0.999999
 
 
+def test_recipes_of_one_protocol_that_are_not_alike_say_so_in_their_summaries():
+    told = [recipes.find(name).summary for name in recipes.read_all() if name.startswith("digits_")]
+    assert len({*told}) == len(told) >= 6
+    plain, extra, control = (recipes.find(f"cifar10_if100_{name}longtail_da").summary for name in ("", "extra_", "no_eps_"))
+    assert len({plain, extra, control}) == 3 and "extra data" in extra and "nothing learned" in control
+    assert recipes.find("cifar10_if10_balms").summary == recipes.find("cifar100_if200_balms").summary
+
+
 def test_extra_data_are_opt_in_and_told():
     names = [name for name in RECIPES if expanded(name)["weightings"]["longtail_da"]["dev_source"] == "train_pool_extra"]
     assert {name.split("_")[2] for name in names} == {"extra", "focal", "ldam"} and len(names) == 18
