@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lt.core import artifacts
-from lt.core.counts import prior
+from lt.core.counts import prior, uniform
 from lt.core.params import Settings
 from lt.core.plugins import unknown
 from lt.core.row_names import maker
@@ -138,7 +138,7 @@ def describe(facts: dict[str, Any], is_default_seed: bool) -> str:
 def target_prior(name: str, subset: Subset) -> np.ndarray:
     """A class prior (C,), summing to 1: uniform; train, the training frequencies; or a JSON file, see label_shift.read_prior."""
     if name == "uniform":
-        return np.full(len(subset.counts), 1 / len(subset.counts))
+        return uniform(len(subset.counts))
     if name == "train":
         return prior(subset.counts)
     if not Path(name).is_file():

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from lt.core import artifacts, keys
-from lt.core.counts import embodied_prior, prior
+from lt.core.counts import embodied_prior, prior, uniform
 from lt.core.options import Count, Fraction, NonNegative, Positive
 from lt.core.params import TrainingSettings
 from lt.features import features_of, fill_views
@@ -199,5 +199,4 @@ def retrain_head(inputs: Inputs, kind: str, sampler: class_aware.ClassAware, epo
         trained, ce.make(inputs.counts).to(inputs.device), FeatureBank(inputs, dtype_of(head)), lambda: next(batches), generator,
         steps=epochs * sampler.steps, decay=False, columns=trained.columns if kind == "lws" else dict, **recipe,
     )
-    uniform = np.full(len(inputs.counts), 1 / len(inputs.counts))
-    return Retrained(trained.folded() if kind == "lws" else head, uniform, log=log)
+    return Retrained(trained.folded() if kind == "lws" else head, uniform(len(inputs.counts)), log=log)
