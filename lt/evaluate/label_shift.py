@@ -69,12 +69,8 @@ def nested_subset(labels: np.ndarray, share: np.ndarray) -> np.ndarray:
 
     labels (N,)    share (C,) in [0, 1]    (source: Hong et al. 2021, LADE; M = 100 for CIFAR-100, 50 for ImageNet-LT)
     """
-    return places(labels) < _kept(np.bincount(labels, minlength=len(share)), share)[labels]
-
-
-def _kept(test_counts: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Images of each class in the nested subset: (C,), (C,) -> (C,) int64."""
-    return (test_counts[test_counts > 0].min() * share).astype(np.int64)
+    counts = np.bincount(labels)
+    return places(labels) < (counts[counts > 0].min() * share).astype(np.int64)[labels]
 
 
 def weighted_accuracy(recall: np.ndarray, test_counts: np.ndarray, prior: np.ndarray) -> tuple[float, float]:
@@ -132,24 +128,23 @@ def curve(logits: np.ndarray, labels: np.ndarray, train_counts: np.ndarray, logi
     Prior known on the uniform distribution is the post-compensated softmax of logits that embody the training prior.
     One pass over the logits, of which nothing is kept but what is right, by class.
     """
-    num_classes, place = len(train_counts), places(labels)
+    num_classes = len(train_counts)
     counts = np.bincount(labels, minlength=num_classes)
     targets = protocol(train_counts)
     shifts = {name: prior_shift(logit_prior, share) for name, share in targets.items()}
-    kept = {name: _kept(counts, share) for name, share in targets.items()}
+    inside = {name: nested_subset(labels, share) for name, share in targets.items()}
     hits = {(name, kind): np.zeros(num_classes, dtype=np.int64) for name in targets for kind in KINDS}
     in_subset = dict.fromkeys(hits, 0)
     for rows, scores in blocks(logits):
         target = labels[rows]
         unknown = scores.argmax(axis=1) == target
         for name, shift in shifts.items():
-            inside = place[rows] < kept[name][target]
             for kind, right in zip(KINDS, (unknown, (scores + shift).argmax(axis=1) == target)):
                 hits[name, kind] += np.bincount(target[right], minlength=num_classes)
-                in_subset[name, kind] += int((right & inside).sum())
+                in_subset[name, kind] += int((right & inside[name][rows]).sum())
     points = []
     for name, share in targets.items():
-        images = int(np.minimum(kept[name], counts).sum())
+        images = int(inside[name].sum())
         point = {"name": name, "images": images}
         for kind in KINDS:
             recall = np.where(counts > 0, hits[name, kind] / np.maximum(counts, 1), np.nan)
