@@ -37,7 +37,6 @@ def extract(
         artifacts.write_weights(folder / "backbone.safetensors", model.backbone)
     model.eval()
     size, dtype = settings.batch_size, np.dtype(settings.dtype)
-    known = known or {}
     clean = write_features(folder / "clean.npy", model, part.images, size, dtype, known.get("clean"))
     views = artifacts.new_array(folder / "views.npy", (settings.views, *clean.shape), dtype)
     fill_views(views, model, part.images, augment, size, seed)

@@ -147,9 +147,11 @@ def train_student(
     else:
         student = classifier.build(spec, seed).to(where)
     loss = settings.plugin("loss", class_counts).to(where) if options.student_loss == "base" else None
-    state = checkpoint.Checkpoint(f"distill-{name}-{seed}", state_parts(
-        settings, part, seed, settings.distill, ("dataset", "model", "head", "loss", "augment")
-    ) | {"options": options.model_dump(), "teacher": checkpoint.digest(teacher)})
+    parts = state_parts(
+        settings, part, ("dataset", "model", "head", "loss", "augment"),
+        seed=seed, training=settings.distill.model_dump(), options=options.model_dump(), teacher=checkpoint.digest(teacher),
+    )
+    state = checkpoint.Checkpoint(f"distill-{name}-{seed}", parts)
     run = engine.Run(
         student, Xerm(teacher, options, loss, class_counts).to(where), part.images, part.labels,
         instance.make(part.subset.train_labels, class_counts, settings.distill.batch_size),
