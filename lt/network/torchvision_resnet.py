@@ -17,8 +17,6 @@ class TorchvisionResNet(nn.Module):
     projection_group: head or trunk, with which the projection shares its learning rate, see slow_parameters
     """
 
-    num_experts = 1
-
     def __init__(self, network: nn.Module, trainable: str, projection: int | None, projection_group: str):
         super().__init__()
         width = network.fc.in_features
