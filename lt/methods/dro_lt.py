@@ -128,7 +128,7 @@ def train_backbone(
 def radii(objective: RobustObjective) -> dict[str, np.ndarray]:
     """`eps` (C,) at the end, of the last layer; with several `eps_of_layers` (layers, C)."""
     eps = objective.eps.detach().cpu().numpy()
-    return {"eps": eps} if eps.ndim == 1 else {"eps": eps[-1], "eps_of_layers": eps}
+    return {"eps": eps[-1]} | ({"eps_of_layers": eps} if len(eps) > 1 else {})
 
 
 def clean_bank(epoch: int, model: Classifier, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
