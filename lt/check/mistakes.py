@@ -33,7 +33,7 @@ def load(path: Path = PATH, further: Callable[[dict[str, Any]], list[str]] | Non
     try:
         settings = Settings.model_validate(content)
     except ValidationError as error:
-        mistakes += [_mistake(item, content) for item in error.errors()]
+        mistakes += [_mistake(item) for item in error.errors()]
     mistakes += _plugin_mistakes(content) + _teacher_mistakes(content) + (further(content) if further else [])
     if settings and not mistakes:
         mistakes += batch_statistics.mistakes(settings.features.bn, settings.methods) + _expert_mistakes(settings)
@@ -156,7 +156,7 @@ def _head_alone_mistakes(settings: Settings) -> list[str]:
     return found
 
 
-def _mistake(item: dict, content: dict) -> str:
+def _mistake(item: dict) -> str:
     """One pydantic error as: where, what was got, what was expected."""
     where = ".".join(map(str, item["loc"]))
     if item["type"] == "missing":

@@ -117,7 +117,12 @@ def under_prior(logits: np.ndarray, labels: np.ndarray, logit_prior: np.ndarray,
     returns {"prior_unknown": {"accuracy", "se"}, "prior_known": ...}, by `weighted_accuracy`
     """
     predictions = {"prior_unknown": predict(logits), "prior_known": predict(logits, prior_shift(logit_prior, target))}
-    return {kind: _judged(predicted, labels, target) for kind, predicted in predictions.items()}
+    found = {}
+    for kind, predicted in predictions.items():
+        scores = per_class(labels, predicted, len(target))
+        accuracy, error = weighted_accuracy(scores["recall"], scores["count"], target)
+        found[kind] = {"accuracy": accuracy, "se": error}
+    return found
 
 
 def curve(logits: np.ndarray, labels: np.ndarray, train_counts: np.ndarray, logit_prior: np.ndarray) -> list[dict]:
@@ -161,12 +166,6 @@ def shifted(points: list[dict]) -> dict[str, float]:
     shifts = [point for point in points if point["name"] != "uniform"]
     unknown = {point["name"]: point["prior_unknown"]["accuracy"] for point in shifts}
     return unknown | {f"{point['name']}_known": point["prior_known"]["accuracy"] for point in shifts}
-
-
-def _judged(predicted: np.ndarray, labels: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    scores = per_class(labels, predicted, len(target))
-    accuracy, error = weighted_accuracy(scores["recall"], scores["count"], target)
-    return {"accuracy": accuracy, "se": error}
 
 
 def read_prior(path: Path, classes: tuple[str, ...]) -> np.ndarray:

@@ -24,8 +24,9 @@ LOWER_IS_BETTER = ("nll", "ece")
 class Sources:
     """Everything the sections are made of.
 
-    rows: row -> content of results/details/<row>.json, in table order    details: those judged on the data of the first
-    missing: rows of params.yaml without results    subset: None where artifacts/data is not there
+    rows: row -> content of results/details/<row>.json, in table order    missing: rows of params.yaml without results
+    details: of rows, those judged on the data of the first, so that they fit into one figure
+    subset: None where artifacts/data is not there
     """
 
     settings: Settings
@@ -127,15 +128,11 @@ def read_sources(settings: Settings) -> Sources:
     if not rows:
         raise ArtifactError(f"{artifacts.RESULTS}/details holds no row of params.yaml, nothing to show; run dvc repro first")
     missing = [row for row in settings.rows() if row not in rows]
-    details = {row: content for row, content in rows.items() if _same_data(content, rows)}
+    data = ("classes", "train_counts", "test_counts")
+    first = next(iter(rows.values()))
+    details = {row: content for row, content in rows.items() if all(content[key] == first[key] for key in data)}
     has_subset = (artifacts.stage_dir("data") / "subset.json").is_file()
     return Sources(settings, rows, details, missing, read_subset() if has_subset else None)
-
-
-def _same_data(content: dict[str, Any], rows: dict[str, dict[str, Any]]) -> bool:
-    """Whether a row was judged on the data of the first one, so that both fit into one figure."""
-    first = next(iter(rows.values()))
-    return all(content[key] == first[key] for key in ("classes", "train_counts", "test_counts"))
 
 
 def _read_cost(path: Path) -> dict[str, Any] | None:
