@@ -37,6 +37,7 @@ class TorchvisionResNet(nn.Module):
         return [*self.trunk.parameters(), *with_trunk]
 
     def _frozen_parts(self) -> list[nn.Module]:
+        """Found by their names, since batch norm over several processes puts other layers in their places."""
         return [self.trunk if name == "trunk" else self.trunk.get_submodule(name) for name in self.frozen]
 
     def train(self, mode: bool = True) -> "TorchvisionResNet":

@@ -15,11 +15,9 @@ from lt.network.contracts import Observes
 from lt.retrain.bank import ClassPool, FeatureBank, shuffled_batches
 from lt.retrain.contracts import Inputs, Retrained
 from lt.retrain.heads import dtype_of, trainable
-from lt.training.lbfgs import converge
+from lt.training.lbfgs import LOG_LINES, converge
 from lt.training.objective import TrainingError, expert_sum, mean_over_experts
 from lt.training.sgd import SGD
-
-LOG_LINES = 20
 
 
 @dataclass
