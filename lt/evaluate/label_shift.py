@@ -7,12 +7,11 @@ import numpy as np
 from lt.core import json_text
 from lt.core.counts import prior as prior_of
 from lt.core.files import read_regular
+from lt.core.options import LARGEST
 from lt.evaluate.calibration import TEMPERATURES, fit_temperature
 from lt.evaluate.metrics import blocks, per_class, places, predict
 
 RATIOS = (50, 25, 10, 5, 2)
-# Of a weight in a file of a prior; sums of as many as there may be are numbers as well.
-LARGEST = 1e100
 KINDS = ("prior_unknown", "prior_known")
 
 
