@@ -170,7 +170,8 @@ def dot_list(
             parts.append(f'<i class="mean" style="left:{across(mark.value)}"></i>')
         lines.append(_list_line(mark.css, escape(mark.name), "track", "".join(parts), mark.text))
     if axis.ticks:
-        lines += [_list_line("scale", "", "x-ticks", axis.texts("left"), ""), _list_line("scale", "", "x-label", escape(axis.label), "")]
+        lines.append(_list_line("scale", "", "x-ticks", axis.texts("left"), ""))
+        lines.append(_list_line("scale", "", "x-label", escape(axis.label), ""))
     return f'<ul class="dots" aria-label="{escape(title)}">{"".join(lines)}</ul>'
 
 
