@@ -8,6 +8,7 @@ from typing import Callable
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
 
 from benchmarks import sizes
 from benchmarks.apart import Peak, measure_apart
@@ -16,7 +17,6 @@ from benchmarks.timing import Row, medians
 from lt.core import artifacts, keys, subset
 from lt.core.plugins import load, names
 from lt.datasets import listfile
-from lt.evaluate.calibration import log_softmax
 from lt.evaluate.metrics import blocks
 from lt.evaluate.row import evaluate
 from lt.subsample import make
@@ -96,7 +96,7 @@ def evaluation(folder: Path) -> tuple[Callable, Callable]:
     labels = tested_labels(len(each))
     return (
         lambda: evaluate(logits, labels, each, each / each.sum(), BINS),
-        lambda: [log_softmax(scores).max() for _, scores in blocks(logits)],
+        lambda: [log_softmax(scores, axis=1).max() for _, scores in blocks(logits)],
     )
 
 

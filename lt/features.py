@@ -19,7 +19,7 @@ from lt.network.classifier import Classifier, experts_of
 
 def extract(
     model: Classifier, part: TrainingPart, val: Split, test: Split, augment, settings: Features, seed: int, folder: Path,
-    known: dict[str, np.ndarray] = {},
+    known: dict[str, np.ndarray],
 ) -> None:
     """Writes views.npy (K, N, D), clean.npy (N, D), test.npy (N_test, D) and test_logits.npy; with experts (.., E, D). Where
     there are images to validate on, subset.val_index of `val`, their features go to val.npy (N_val, D).
@@ -37,7 +37,6 @@ def extract(
         artifacts.write_weights(folder / "backbone.safetensors", model.backbone)
     model.eval()
     size, dtype = settings.batch_size, np.dtype(settings.dtype)
-    known = known or {}
     clean = write_features(folder / "clean.npy", model, part.images, size, dtype, known.get("clean"))
     views = artifacts.new_array(folder / "views.npy", (settings.views, *clean.shape), dtype)
     fill_views(views, model, part.images, augment, size, seed)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lt.core import artifacts
-from lt.core.counts import prior
+from lt.core.counts import prior, uniform
 from lt.core.params import Settings
 from lt.core.plugins import unknown
 from lt.core.row_names import maker
@@ -17,7 +17,7 @@ from lt.core.subset import Subset, read_subset
 from lt.data.dataset import open_dataset
 from lt.evaluate import metrics
 from lt.evaluate.label_shift import fit_temperature_at, frequencies, prior_shift, read_prior
-from lt.input.streamed import to_device
+from lt.input.streamed import to_device, to_float
 from lt.network.classifier import Classifier, backbone_file, read_classifier, read_rule
 from lt.training.objective import mean_over_experts
 
@@ -138,7 +138,7 @@ def describe(facts: dict[str, Any], is_default_seed: bool) -> str:
 def target_prior(name: str, subset: Subset) -> np.ndarray:
     """A class prior (C,), summing to 1: uniform; train, the training frequencies; or a JSON file, see label_shift.read_prior."""
     if name == "uniform":
-        return np.full(len(subset.counts), 1 / len(subset.counts))
+        return uniform(len(subset.counts))
     if name == "train":
         return prior(subset.counts)
     if not Path(name).is_file():
@@ -154,33 +154,29 @@ def read_network(row: str, seed: int) -> Network:
 
     raises ArtifactError that names the command for what is missing
     """
-    folder = artifacts.row_dir(row, seed)
-    is_whole = maker(row).stage != "retrain"
-    _require(row, seed, folder)
-    if is_whole:
+    folder = _made(artifacts.row_dir(row, seed))
+    if maker(row).stage != "retrain":
         classifier, facts = read_classifier(folder)
     else:
-        _require("base", seed, artifacts.stage_dir("base", seed))
-        classifier, _ = read_classifier(artifacts.stage_dir("base", seed))
+        classifier, _ = read_classifier(_made(artifacts.stage_dir("base", seed)))
         classifier.head, facts = read_rule(folder)
         if not (folder / "backbone.safetensors").is_file():
-            _require("features", seed, artifacts.stage_dir("features", seed))
+            _made(artifacts.stage_dir("features", seed))
         if file := backbone_file(row, seed):
             artifacts.read_weights(file, classifier.backbone)
     return Network(classifier, np.asarray(facts["logit_prior"], dtype=np.float64)).eval()
 
 
-def _require(name: str, seed: int, folder: Path) -> None:
-    """ArtifactError unless the folder of a row, or of the features, is there."""
+def _made(folder: Path) -> Path:
+    """The folder of a stage's output; ArtifactError unless it is there."""
     if folder.is_dir():
-        return
-    stage, method = ("features", None) if name == "features" else maker(name)
-    command = f"{stage} {method}" if method else stage
+        return folder
+    *stage, seed = folder.relative_to(artifacts.ROOT).parts
     made = sorted(other.name for other in folder.parent.glob("[0-9]*")) if folder.parent.is_dir() else []
     others = f" (made: seed {', '.join(made)})" if made else ""
     raise artifacts.ArtifactError(
         f"{folder} is missing{others}; make it with `dvc repro`, which runs the seeds of params.yaml, or with "
-        f"`python -m stages.{command} --seed {seed}`"
+        f"`python -m stages.{' '.join(stage)} --seed {seed}`"
     )
 
 
@@ -225,7 +221,7 @@ def validation(
     batches = np.split(subset.val_index[chosen], range(IMAGES_AT_ONCE, len(chosen), IMAGES_AT_ONCE))
     try:
         part = open_dataset(settings, subset.val_part)
-        logits = [network(to_device(part.read(index), where).float() / 255).cpu() for index in batches]
+        logits = [network(to_float(to_device(part.read(index), where))).cpu() for index in batches]
     except (ValueError, OSError) as error:
         return None, None, f" (no validation images: {str(error).splitlines()[0]})"
     return torch.cat(logits).numpy(), subset.val_labels[chosen], f"{len(chosen)} validation images"

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from lt.core import artifacts
 from lt.core.files import read_regular
 from lt.data.decode import ENDINGS, OTHER_IMAGES, THREADS, attempt, listing
-from lt.input.streamed import to_device
+from lt.input.streamed import to_device, to_float
 from lt.predict import IMAGES_AT_ONCE, Predictor
 
 # Batches that are decoded while the network works on another.
@@ -66,18 +66,14 @@ def classify(predictor: Predictor, paths: list[Path], top: int) -> Iterator[tupl
 
 def decoded_batches(paths: list[Path], image_size: int, crop: int | None = None) -> Iterator[tuple[list[Path], list[np.ndarray | str]]]:
     """IMAGES_AT_ONCE files at a time and their images, or why they cannot be read; the next batches are decoded meanwhile."""
-    starts = iter(range(0, len(paths), IMAGES_AT_ONCE))
+    batches = deque(paths[start : start + IMAGES_AT_ONCE] for start in range(0, len(paths), IMAGES_AT_ONCE))
+    waiting: deque[tuple[list[Path], list[Future]]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[tuple[list[Path], list[Future]]] = deque()
         try:
-            while True:
-                for start in starts:
-                    batch = paths[start : start + IMAGES_AT_ONCE]
+            while batches or waiting:
+                while batches and len(waiting) <= AHEAD:
+                    batch = batches.popleft()
                     waiting.append((batch, [pool.submit(attempt, path, image_size, crop) for path in batch]))
-                    if len(waiting) > AHEAD:
-                        break
-                if not waiting:
-                    return
                 batch, images = waiting.popleft()
                 yield batch, [image.result() for image in images]
         finally:
@@ -89,7 +85,7 @@ def most_probable(predictor: Predictor, images: list[np.ndarray], top: int) -> l
     """For each image the `top` most probable (class number, probability), the most probable first."""
     if not images:
         return []
-    logits = predictor(to_device(np.stack(images), predictor.shift.device).float() / 255)
+    logits = predictor(to_float(to_device(np.stack(images), predictor.shift.device)))
     values, classes = logits.double().softmax(1).topk(top)
     return [list(zip(*pair)) for pair in zip(classes.tolist(), values.tolist())]
 

@@ -9,6 +9,7 @@ from typing import Any, Callable
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
@@ -20,7 +21,6 @@ from lt.check.mistakes import option_mistakes
 from lt.core.counts import prior, uniform
 from lt.core.options import LARGEST, SEEDS
 from lt.core.plugins import load, with_defaults
-from lt.evaluate.calibration import log_softmax
 from lt.evaluate.label_shift import prior_shift
 from lt.losses import ce
 from lt.network.classifier import Classifier, DecisionRule, build, classifier_spec
@@ -96,7 +96,7 @@ class RebalancedClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_log_proba(self, X) -> np.ndarray:
         """Logarithms of predict_proba, (N, C)."""
-        return log_softmax(self._logits(X))
+        return log_softmax(self._logits(X), axis=1)
 
     def predict_proba(self, X) -> np.ndarray:
         """Class probabilities under prior_, (N, C), columns in the order of classes_."""

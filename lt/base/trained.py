@@ -18,7 +18,8 @@ from lt.training.setup import Trained, specification, state_parts, tester
 def train_base(settings: Settings, part: TrainingPart, seed: int, test: Split | None = None) -> Trained:
     """Trains the base model, on all of the part but what its weighting holds out; test: see tester."""
     where = part.images.device
-    state = checkpoint.Checkpoint(f"base-{seed}", state_parts(settings, part, seed, settings.train, AXES))
+    parts = state_parts(settings, part, AXES, seed=seed, training=settings.train.model_dump())
+    state = checkpoint.Checkpoint(f"base-{seed}", parts)
     asking = make_weighting(settings, part.subset.counts, where)
     has_dev = isinstance(asking, HasDevelopmentSet)
     part, (dev_images, dev_labels) = development_split(part, *asking.dev, seed) if has_dev else (part, (None, None))

@@ -7,7 +7,6 @@ What only one plug-in asks for stands in its file, as literals that are read wit
     EXPERTS = False                                                       of a method, where it takes no model of several
 """
 
-import ast
 from pathlib import Path
 from typing import Any, Callable
 
@@ -34,7 +33,7 @@ def load(path: Path = PATH, further: Callable[[dict[str, Any]], list[str]] | Non
     try:
         settings = Settings.model_validate(content)
     except ValidationError as error:
-        mistakes += [_mistake(item, content) for item in error.errors()]
+        mistakes += [_mistake(item) for item in error.errors()]
     mistakes += _plugin_mistakes(content) + _teacher_mistakes(content) + (further(content) if further else [])
     if settings and not mistakes:
         mistakes += batch_statistics.mistakes(settings.features.bn, settings.methods) + _expert_mistakes(settings)
@@ -157,7 +156,7 @@ def _head_alone_mistakes(settings: Settings) -> list[str]:
     return found
 
 
-def _mistake(item: dict, content: dict) -> str:
+def _mistake(item: dict) -> str:
     """One pydantic error as: where, what was got, what was expected."""
     where = ".".join(map(str, item["loc"]))
     if item["type"] == "missing":
@@ -179,22 +178,15 @@ def _chosen(settings: Settings) -> list[tuple[str, str]]:
 
 def _declared_mistakes(settings: Settings, content: dict, kind: str, name: str) -> list[str]:
     """What one plug-in's NEEDS, REFUSES and SAME are against."""
-    declared, block, chosen, found = _declarations(kind, name), at(content, f"{kind}.{name}") or {}, _chosen(settings), []
-    for key, (values, why) in declared.get("NEEDS", {}).items():
+    path, block, chosen, found = path_of(kind, name), at(content, f"{kind}.{name}") or {}, _chosen(settings), []
+    for key, (values, why) in constant_of(path, "NEEDS", {}).items():
         if at(content, key) not in values:
             expected = " or ".join(map(repr, values))
             found.append(f"{key}: got {at(content, key)!r}, expected {expected} with {kind}.{name}, {why}")
-    for option, (value, why) in declared.get("REFUSES", {}).items():
+    for option, (value, why) in constant_of(path, "REFUSES", {}).items():
         if block.get(option) == value:
             found.append(f"{kind}.{name}.{option}: got {value!r}, {why}")
-    for option, (key, why) in declared.get("SAME", {}).items():
+    for option, (key, why) in constant_of(path, "SAME", {}).items():
         if tuple(key.split(".")[:2]) in chosen and block.get(option) != at(content, key):
             found.append(f"{kind}.{name}.{option}: got {block.get(option)!r}, expected that of {key} ({at(content, key)!r}): {why}")
     return found
-
-
-def _declarations(kind: str, name: str) -> dict[str, dict]:
-    """The literals that a plug-in's file declares, by their names."""
-    tree = ast.parse(path_of(kind, name).read_text(encoding="utf-8"))
-    assigned = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}
-    return {word: ast.literal_eval(assigned[word]) for word in ("NEEDS", "REFUSES", "SAME") if word in assigned}

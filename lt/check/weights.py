@@ -1,5 +1,6 @@
 """The file that a model's weights are to come from."""
 
+from lt.core.params import at
 from lt.network import weights_file
 
 # Models whose own weights, downloaded where they are used, have another name than torchvision.
@@ -8,9 +9,8 @@ DOWNLOADED = {"timm": "hub"}
 
 def mistakes(content: dict) -> list[str]:
     """What is wrong with the file that the selected model's weights are to come from, if they are to come from one."""
-    model, models = content.get("model"), content.get("models")
-    options = models.get(model) if isinstance(model, str) and isinstance(models, dict) else None
-    weights = options.get("weights") if isinstance(options, dict) else None
+    model = content.get("model")
+    weights = at(content, f"models.{model}.weights")
     if not isinstance(weights, str) or weights == DOWNLOADED.get(model, "torchvision"):
         return []
     try:

@@ -51,7 +51,7 @@ def mixture(weights: str, balanced: torch.Tensor) -> torch.Tensor:
     return 1 - balanced if weights == "swapped" else balanced
 
 
-class Xerm(objective.Objective):
+class Xerm(objective.Supervised):
     """w_imb * CE(student, target) + w_bal * CE(student, softmax(balanced teacher)), w_imb = 1 - w_bal, per example.
 
     teacher(images) -> (imbalanced logits, balanced logits), (B, C) each, or (B, E, C) with experts: then the weights come from
@@ -59,21 +59,17 @@ class Xerm(objective.Objective):
     """
 
     def __init__(self, teacher: Callable, options: Teacher, student_loss: nn.Module | None, counts: np.ndarray):
-        super().__init__()
+        super().__init__(student_loss or objective.cross_entropy)
         self.teacher = [teacher]  # in a list: the frozen teacher is no part of the state that is trained and saved
         self.options = options
-        self.student_loss = student_loss
         self.register_buffer("third", torch.from_numpy(np.stack([*thirds(counts).values()]).argmax(0)))
         self.register_buffer("weight_sum", torch.zeros(3, dtype=torch.float64))
         self.register_buffer("weight_count", torch.zeros(3, dtype=torch.float64))
 
     def start_epoch(self, epoch, model, images, labels) -> None:
-        objective.start_epoch(self.student_loss, epoch)
+        super().start_epoch(epoch, model, images, labels)
         self.weight_sum.zero_()
         self.weight_count.zero_()
-
-    def start_step(self, generator: torch.Generator) -> None:
-        objective.start_step(self.student_loss, generator)
 
     def forward(self, features: torch.Tensor, logits: torch.Tensor, mixed: Mixed) -> torch.Tensor:
         target, options = mixed.target_a, self.options
@@ -87,10 +83,9 @@ class Xerm(objective.Objective):
         self.weight_sum += added[0]
         self.weight_count += added[1]
         share = mixture(options.weights, weight)
-        loss = self.student_loss or objective.cross_entropy
         if logits.ndim == 2:
             logits, balanced = logits[:, None], balanced[:, None]
-        truth = objective.expert_sum(loss, logits, target)
+        truth = objective.expert_sum(self.loss, logits, target)
         taught = sum(teacher_loss(logits[:, e], balanced[:, e], options.temperature) for e in range(logits.shape[1]))
         return (1 - share) * truth + share * taught
 
@@ -147,9 +142,11 @@ def train_student(
     else:
         student = classifier.build(spec, seed).to(where)
     loss = settings.plugin("loss", class_counts).to(where) if options.student_loss == "base" else None
-    state = checkpoint.Checkpoint(f"distill-{name}-{seed}", state_parts(
-        settings, part, seed, settings.distill, ("dataset", "model", "head", "loss", "augment")
-    ) | {"options": options.model_dump(), "teacher": checkpoint.digest(teacher)})
+    parts = state_parts(
+        settings, part, ("dataset", "model", "head", "loss", "augment"),
+        seed=seed, training=settings.distill.model_dump(), options=options.model_dump(), teacher=checkpoint.digest(teacher),
+    )
+    state = checkpoint.Checkpoint(f"distill-{name}-{seed}", parts)
     run = engine.Run(
         student, Xerm(teacher, options, loss, class_counts).to(where), part.images, part.labels,
         instance.make(part.subset.train_labels, class_counts, settings.distill.batch_size),

@@ -11,7 +11,7 @@ from lt.core import artifacts
 from lt.core.counts import prior
 from lt.core.params import Settings
 from lt.distill.xerm import TwoViews, Xerm
-from lt.network.classifier import Classifier, DecisionRule, read_classifier, read_rule
+from lt.network.classifier import Classifier, DecisionRule, backbone_file, read_classifier, read_rule
 from lt.retrain.contracts import Inputs
 from lt.training.contracts import Mixed
 from lt.training.lbfgs import converge
@@ -43,9 +43,8 @@ def fit_student(settings: Settings, inputs: Inputs, name: str) -> Trained:
     target = torch.from_numpy(inputs.labels).to(inputs.device)
     log = converge(head.to(inputs.device), losses, inputs.clean, target, settings.distill.weight_decay)
     base.head = head
-    cached = artifacts.stage_dir("features", inputs.seed) / "backbone.safetensors"
-    if cached.is_file():
-        artifacts.read_weights(cached, base.backbone)
+    if file := backbone_file(name, inputs.seed):
+        artifacts.read_weights(file, base.backbone)
     embodied = prior(counts) if options.weights == "restart" else teacher.rule_prior
     return Trained(base.to(inputs.device).eval(), [by_pass(line) | objective.epoch_stats() for line in log], embodied)
 

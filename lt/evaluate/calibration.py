@@ -5,6 +5,7 @@ from typing import Callable
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from lt.evaluate.metrics import blocks, places
 
@@ -27,13 +28,6 @@ class Scored:
     class_gap: np.ndarray
 
 
-def log_softmax(scores: np.ndarray) -> np.ndarray:
-    """log softmax over the last axis in float64, finite for finite scores: (..., C) -> (..., C)."""
-    scores = np.asarray(scores, dtype=np.float64)
-    shifted = scores - scores.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
 def bin_of(probs: np.ndarray, bins: int) -> np.ndarray:
     """Bin of each probability: k for the right-closed bin (k / bins, (k + 1) / bins]; 0 goes to bin 0."""
     edges = np.arange(bins + 1) / bins
@@ -54,7 +48,7 @@ def score(logits: np.ndarray, labels: np.ndarray, bins: int = 15, temperature: n
     for rows, scores in blocks(logits):
         target = labels[rows]
         each = np.arange(len(target))
-        log_probs = log_softmax(scores / temperature[rows, None])
+        log_probs = log_softmax(scores / temperature[rows, None], axis=1)
         probs = np.exp(log_probs)
         # Where the argmax is taken matters only in ties: the logits' own, as in lt.evaluate.metrics.predict.
         correct[rows] = scores.argmax(axis=1) == target

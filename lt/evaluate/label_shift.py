@@ -7,12 +7,11 @@ import numpy as np
 from lt.core import json_text
 from lt.core.counts import prior as prior_of
 from lt.core.files import read_regular
+from lt.core.options import LARGEST
 from lt.evaluate.calibration import TEMPERATURES, fit_temperature
 from lt.evaluate.metrics import blocks, per_class, places, predict
 
 RATIOS = (50, 25, 10, 5, 2)
-# Of a weight in a file of a prior; sums of as many as there may be are numbers as well.
-LARGEST = 1e100
 KINDS = ("prior_unknown", "prior_known")
 
 
@@ -69,12 +68,8 @@ def nested_subset(labels: np.ndarray, share: np.ndarray) -> np.ndarray:
 
     labels (N,)    share (C,) in [0, 1]    (source: Hong et al. 2021, LADE; M = 100 for CIFAR-100, 50 for ImageNet-LT)
     """
-    return places(labels) < _kept(np.bincount(labels, minlength=len(share)), share)[labels]
-
-
-def _kept(test_counts: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Images of each class in the nested subset: (C,), (C,) -> (C,) int64."""
-    return (test_counts[test_counts > 0].min() * share).astype(np.int64)
+    counts = np.bincount(labels)
+    return places(labels) < (counts[counts > 0].min() * share).astype(np.int64)[labels]
 
 
 def weighted_accuracy(recall: np.ndarray, test_counts: np.ndarray, prior: np.ndarray) -> tuple[float, float]:
@@ -121,7 +116,12 @@ def under_prior(logits: np.ndarray, labels: np.ndarray, logit_prior: np.ndarray,
     returns {"prior_unknown": {"accuracy", "se"}, "prior_known": ...}, by `weighted_accuracy`
     """
     predictions = {"prior_unknown": predict(logits), "prior_known": predict(logits, prior_shift(logit_prior, target))}
-    return {kind: _judged(predicted, labels, target) for kind, predicted in predictions.items()}
+    found = {}
+    for kind, predicted in predictions.items():
+        scores = per_class(labels, predicted, len(target))
+        accuracy, error = weighted_accuracy(scores["recall"], scores["count"], target)
+        found[kind] = {"accuracy": accuracy, "se": error}
+    return found
 
 
 def curve(logits: np.ndarray, labels: np.ndarray, train_counts: np.ndarray, logit_prior: np.ndarray) -> list[dict]:
@@ -132,24 +132,23 @@ def curve(logits: np.ndarray, labels: np.ndarray, train_counts: np.ndarray, logi
     Prior known on the uniform distribution is the post-compensated softmax of logits that embody the training prior.
     One pass over the logits, of which nothing is kept but what is right, by class.
     """
-    num_classes, place = len(train_counts), places(labels)
+    num_classes = len(train_counts)
     counts = np.bincount(labels, minlength=num_classes)
     targets = protocol(train_counts)
     shifts = {name: prior_shift(logit_prior, share) for name, share in targets.items()}
-    kept = {name: _kept(counts, share) for name, share in targets.items()}
+    inside = {name: nested_subset(labels, share) for name, share in targets.items()}
     hits = {(name, kind): np.zeros(num_classes, dtype=np.int64) for name in targets for kind in KINDS}
     in_subset = dict.fromkeys(hits, 0)
     for rows, scores in blocks(logits):
         target = labels[rows]
         unknown = scores.argmax(axis=1) == target
         for name, shift in shifts.items():
-            inside = place[rows] < kept[name][target]
             for kind, right in zip(KINDS, (unknown, (scores + shift).argmax(axis=1) == target)):
                 hits[name, kind] += np.bincount(target[right], minlength=num_classes)
-                in_subset[name, kind] += int((right & inside).sum())
+                in_subset[name, kind] += int((right & inside[name][rows]).sum())
     points = []
     for name, share in targets.items():
-        images = int(np.minimum(kept[name], counts).sum())
+        images = int(inside[name].sum())
         point = {"name": name, "images": images}
         for kind in KINDS:
             recall = np.where(counts > 0, hits[name, kind] / np.maximum(counts, 1), np.nan)
@@ -166,12 +165,6 @@ def shifted(points: list[dict]) -> dict[str, float]:
     shifts = [point for point in points if point["name"] != "uniform"]
     unknown = {point["name"]: point["prior_unknown"]["accuracy"] for point in shifts}
     return unknown | {f"{point['name']}_known": point["prior_known"]["accuracy"] for point in shifts}
-
-
-def _judged(predicted: np.ndarray, labels: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    scores = per_class(labels, predicted, len(target))
-    accuracy, error = weighted_accuracy(scores["recall"], scores["count"], target)
-    return {"accuracy": accuracy, "se": error}
 
 
 def read_prior(path: Path, classes: tuple[str, ...]) -> np.ndarray:

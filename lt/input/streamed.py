@@ -37,13 +37,12 @@ def images_of(split: Split, index: np.ndarray, where: torch.device) -> "torch.Te
 
     Both give the same images, and so the same results, whichever a machine has room for.
     """
-    if split.image_size is None:
-        return to_device(split.read(index), where)
-    streamed = Streamed(split, index, where)
-    if np.prod(streamed.shape, dtype=np.float64) > _limit(where):
-        size = np.prod(streamed.shape, dtype=np.float64) / 2**30
-        print(f"{len(index)} images of {size:.1f} GiB are streamed (above {_limit(where) / 2**30:.1f} GiB; LT_IN_MEMORY_MIB)")
-        return streamed
+    if split.image_size is not None:
+        streamed = Streamed(split, index, where)
+        size, limit = np.prod(streamed.shape, dtype=np.float64), _limit(where)
+        if size > limit:
+            print(f"{len(index)} images of {size / 2**30:.1f} GiB are streamed (above {limit / 2**30:.1f} GiB; LT_IN_MEMORY_MIB)")
+            return streamed
     return to_device(split.read(index), where)
 
 

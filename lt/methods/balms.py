@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from lt.core import keys
-from lt.core.counts import prior, thirds
+from lt.core.counts import prior, thirds, uniform
 from lt.core.options import Count, Fraction, NonNegative, OpenFraction, Positive
 from lt.losses import balanced_softmax, ce
 from lt.retrain.adam import Adam
@@ -91,9 +91,8 @@ def fit(
         head, step, steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov,
         columns=lambda: sampler.summary(inputs.counts),
     )
-    uniform = np.full(len(inputs.counts), 1 / len(inputs.counts))
     arrays = {"rates": sampler.rates().numpy(), "shares": sampler.shares(inputs.counts)}
-    return Retrained(head, logit_prior=uniform, log=log, arrays=arrays)
+    return Retrained(head, logit_prior=uniform(len(inputs.counts)), log=log, arrays=arrays)
 
 
 class MetaSampler:

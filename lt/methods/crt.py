@@ -2,14 +2,10 @@
 
 from typing import Literal
 
-from lt.core import keys
-from lt.core.counts import embodied_prior
 from lt.core.options import Count, Fraction, NonNegative, Positive
 from lt.losses import ce
-from lt.retrain.bank import FeatureBank
 from lt.retrain.contracts import Inputs, Retrained
-from lt.retrain.heads import dtype_of, head_batches
-from lt.retrain.loop import fit_head
+from lt.retrain.loop import fit_new_head
 
 
 def fit(
@@ -32,13 +28,7 @@ def fit(
 
     returns the new head and its log    (source: Kang et al. 2020, Decoupling, section 4.1)
     """
-    generator = keys.generator(inputs.seed, "crt")
-    head = inputs.new_head().to(inputs.device)
-    loss = ce.make(inputs.counts)
-    draw, sampled = head_batches(sampling, inputs, batch_size, generator)
-    log = fit_head(
-        head, loss.to(inputs.device), FeatureBank(inputs, dtype_of(head)), draw, generator, steps=steps,
-        class_weights=sampled / inputs.counts, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov,
+    return fit_new_head(
+        inputs, "crt", ce.make(inputs.counts), sampling, batch_size,
+        steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov,
     )
-    embodied = embodied_prior(loss.logit_prior.cpu().numpy(), inputs.counts, sampled)
-    return Retrained(head, logit_prior=embodied, log=log)

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from lt.core import artifacts, keys
-from lt.core.counts import embodied_prior, prior
+from lt.core.counts import embodied_prior, prior, uniform
 from lt.core.options import Count, Fraction, NonNegative, Positive
 from lt.core.params import TrainingSettings
 from lt.features import features_of, fill_views
@@ -128,7 +128,7 @@ def train_backbone(
 def radii(objective: RobustObjective) -> dict[str, np.ndarray]:
     """`eps` (C,) at the end, of the last layer; with several `eps_of_layers` (layers, C)."""
     eps = objective.eps.detach().cpu().numpy()
-    return {"eps": eps} if eps.ndim == 1 else {"eps": eps[-1], "eps_of_layers": eps}
+    return {"eps": eps[-1]} | ({"eps_of_layers": eps} if len(eps) > 1 else {})
 
 
 def clean_bank(epoch: int, model: Classifier, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -199,5 +199,4 @@ def retrain_head(inputs: Inputs, kind: str, sampler: class_aware.ClassAware, epo
         trained, ce.make(inputs.counts).to(inputs.device), FeatureBank(inputs, dtype_of(head)), lambda: next(batches), generator,
         steps=epochs * sampler.steps, decay=False, columns=trained.columns if kind == "lws" else dict, **recipe,
     )
-    uniform = np.full(len(inputs.counts), 1 / len(inputs.counts))
-    return Retrained(trained.folded() if kind == "lws" else head, uniform, log=log)
+    return Retrained(trained.folded() if kind == "lws" else head, uniform(len(inputs.counts)), log=log)

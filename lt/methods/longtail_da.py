@@ -23,6 +23,7 @@ from torch.func import functional_call
 from lt.core import keys
 from lt.core.counts import effective_number_weights, embodied_prior, prior
 from lt.core.options import Count, Fraction, NonNegative, OpenFraction, Positive
+from lt.evaluate.metrics import places
 from lt.losses import ce
 from lt.retrain.bank import ClassPool, FeatureBank, shuffled_batches
 from lt.retrain.contracts import Inputs, Retrained
@@ -188,7 +189,5 @@ def development_split(
             f"{np.flatnonzero(counts < 2).tolist()[:10]} have one; use train_resampled"
         )
     shuffled = torch.randperm(len(labels), generator=generator).numpy()
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    held_out = rank < np.minimum(per_class, counts // 2)[labels[by_class]]
-    return torch.from_numpy(np.sort(by_class[~held_out])), np.sort(by_class[held_out])
+    held_out = places(labels[shuffled]) < np.minimum(per_class, counts // 2)[labels[shuffled]]
+    return torch.from_numpy(np.sort(shuffled[~held_out])), np.sort(shuffled[held_out])

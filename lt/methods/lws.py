@@ -1,8 +1,7 @@
 """LWS, learnable weight scaling: one factor per class on the logits of the frozen base head."""
 
-import numpy as np
-
 from lt.core import keys
+from lt.core.counts import uniform
 from lt.core.options import Count, Fraction, NonNegative, Positive
 from lt.losses import ce
 from lt.retrain.bank import ClassPool, FeatureBank
@@ -41,5 +40,5 @@ def fit(
         lambda: pool.draw_balanced(batch_size, generator), generator,
         steps=steps, class_weights=1 / inputs.counts, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, columns=scaled.columns,
     )
-    uniform = np.full(len(inputs.counts), 1 / len(inputs.counts))
-    return Retrained(scaled.folded(), logit_prior=uniform, log=log, arrays={"scales": scaled.scales.detach().cpu().numpy()})
+    scales = scaled.scales.detach().cpu().numpy()
+    return Retrained(scaled.folded(), logit_prior=uniform(len(inputs.counts)), log=log, arrays={"scales": scales})

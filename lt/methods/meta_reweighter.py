@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from lt.core import keys
-from lt.core.counts import thirds
+from lt.core.counts import thirds, uniform
 from lt.core.options import Count, Fraction, NonNegative, OpenFraction, Positive
 from lt.losses import balanced_softmax, ce
 from lt.retrain.adam import Adam
@@ -75,8 +75,7 @@ def fit(
         head, step, steps=steps, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov,
         columns=lambda: summary(torch.sigmoid(psi), inputs.counts),
     )
-    uniform = np.full(len(inputs.counts), 1 / len(inputs.counts))
-    return Retrained(head, logit_prior=uniform, log=log, arrays={"weights": torch.sigmoid(psi).numpy()})
+    return Retrained(head, logit_prior=uniform(len(inputs.counts)), log=log, arrays={"weights": torch.sigmoid(psi).numpy()})
 
 
 def weights_gradient(feedback: torch.Tensor, classes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,6 @@ import copy
 from typing import Literal
 
 import numpy as np
-from torch import nn
 
 from lt.core.options import NonNegative
 from lt.evaluate.metrics import per_class, predict
@@ -45,13 +44,11 @@ def tried(inputs: Inputs, keep_bias: bool) -> list[dict[str, float]]:
     if inputs.val is None:
         raise ValueError("tau_norm.tau: got null, but there is no validation part; set subset.val_fraction, or a number")
 
-    def balanced(head: nn.Module) -> float:
-        predicted = predict(apply_head(head, inputs.val, inputs.device))
-        return float(np.nanmean(per_class(inputs.val_labels, predicted, len(inputs.counts))["recall"]))
-
     log = []
     for tau in GRID.tolist():
         head = copy.deepcopy(inputs.head)
         normalise(head, tau, "tau_norm", keep_bias)
-        log.append({"tau": tau, "val_balanced": balanced(head)})
+        predicted = predict(apply_head(head, inputs.val, inputs.device))
+        recall = per_class(inputs.val_labels, predicted, len(inputs.counts))["recall"]
+        log.append({"tau": tau, "val_balanced": float(np.nanmean(recall))})
     return log

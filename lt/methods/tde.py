@@ -1,7 +1,6 @@
 """TDE, total direct effect: the balanced view of a causal base head, whose features' common direction no longer votes."""
 
-import numpy as np
-
+from lt.core.counts import uniform
 from lt.core.options import Real
 from lt.heads.causal import CausalHead
 from lt.retrain.contracts import Inputs, Retrained
@@ -33,4 +32,4 @@ def fit(inputs: Inputs, *, alpha: Real | None = None) -> Retrained:
             part.alpha = alpha
         spec = inputs.head.spec
         inputs.head.spec = {**spec, "options": {**spec["options"], "alpha": alpha}}
-    return Retrained(inputs.head, logit_prior=np.full(len(inputs.counts), 1 / len(inputs.counts)), balanced_view=True)
+    return Retrained(inputs.head, logit_prior=uniform(len(inputs.counts)), balanced_view=True)

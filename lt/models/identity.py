@@ -23,7 +23,6 @@ class Identity(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.feature_dim = width
-        self.num_experts = 1
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         if embeddings.ndim != 2 or embeddings.shape[1] != self.feature_dim:

@@ -17,7 +17,6 @@ def make() -> nn.Module:
 
 class BBNResNet32(nn.Module):
     feature_dim = 128
-    num_experts = 1
     stage_dims = (16, 32, 128)
 
     def __init__(self):

@@ -14,11 +14,7 @@ def make(
 ) -> nn.Module:
     """Bottleneck blocks 3, 4, 6, 3; 23,508,032 parameters: images (B, 3, H, W) -> features (B, 2048), none negative.
 
-    weights: None; torchvision, its ImageNet weights; a file and its hash, see lt.network.pretrained.load
-    trainable: all; last_block: the fourth stage and what follows; head: only what follows the trunk
-    projection: width of a further linear layer with ReLU; None for none
-    projection_group: head, where it learns at the full rate, or trunk, where it learns at backbone_lr_factor times it
-    raises ValueError where the weights cannot be had or do not fit
+    For the options see lt.network.torchvision_resnet.make. Raises ValueError where the weights cannot be had or do not fit.
     Source: He et al. 2016, Deep Residual Learning for Image Recognition.
     """
     return make_torchvision("resnet50", weights, trainable, projection, projection_group)

@@ -19,8 +19,6 @@ class PretrainedNetwork(nn.Module):
     raises ValueError where the network cannot take the size
     """
 
-    num_experts = 1
-
     def __init__(
         self, network: nn.Module, mean: Iterable[float], std: Iterable[float], image_size: int, interpolation: str,
         trained: Iterable[str],

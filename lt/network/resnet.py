@@ -67,7 +67,6 @@ class ResNet(nn.Module):
     """
 
     feature_dim = 64
-    num_experts = 1
     stage_dims = (16, 32, 64)
 
     def __init__(self, n: int):

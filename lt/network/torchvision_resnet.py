@@ -17,8 +17,6 @@ class TorchvisionResNet(nn.Module):
     projection_group: head or trunk, with which the projection shares its learning rate, see slow_parameters
     """
 
-    num_experts = 1
-
     def __init__(self, network: nn.Module, trainable: str, projection: int | None, projection_group: str):
         super().__init__()
         width = network.fc.in_features
@@ -39,6 +37,7 @@ class TorchvisionResNet(nn.Module):
         return [*self.trunk.parameters(), *with_trunk]
 
     def _frozen_parts(self) -> list[nn.Module]:
+        """Found by their names, since batch norm over several processes puts other layers in their places."""
         return [self.trunk if name == "trunk" else self.trunk.get_submodule(name) for name in self.frozen]
 
     def train(self, mode: bool = True) -> "TorchvisionResNet":
@@ -55,9 +54,10 @@ class TorchvisionResNet(nn.Module):
 def make(name: str, weights: str | None, trainable: str, projection: int | None, projection_group: str) -> TorchvisionResNet:
     """The network `name`, of torchvision or resnet10, freshly initialised or with weights from elsewhere.
 
-    weights: None, or as lt.network.pretrained.load takes them    trainable: all; last_block: the fourth stage and what follows; head:
-    only what follows the trunk    projection: width of a further linear layer and ReLU, which is always new and trained
-    projection_group: see TorchvisionResNet
+    weights: None; torchvision, its ImageNet weights, of all but resnet10; a file and its hash, see lt.network.pretrained.load
+    trainable: all; last_block: the fourth stage and what follows; head: only what follows the trunk
+    projection: width of a further linear layer and ReLU, which is always new and trained; None for none
+    projection_group: head, where it learns at the full rate, or trunk, where it learns at backbone_lr_factor times it
     raises ValueError where the weights cannot be had or do not fit
     """
     from torchvision.models import get_model  # takes seconds, so only where it is used

@@ -38,14 +38,12 @@ def which_row(sources: Sources) -> str:
 
 def _leads(sources: Sources, purpose: str, metric: str, told: str) -> str:
     """The row that leads in a metric, and those that cannot be told from it; '' where no class is in the group."""
-    means = {row: sources.rows[row]["mean"][metric] for row in sources.details}
-    defined = sorted((row for row in means if means[row] is not None), key=means.get, reverse=metric != "ece")
-    if not defined:
+    if not (ranked := sources.ranked(metric)):
         return ""
-    best, *others = defined
+    best, *others = ranked
     level = [row for row in others if is_level(sources, best, row, metric)]
     beside = f"; {', '.join(map(escape, level))} cannot be told from it" if level else ""
-    return f"{purpose}: <b>{escape(best)}</b>, {told.format(percent(means[best]))}{beside}"
+    return f"{purpose}: <b>{escape(best)}</b>, {told.format(percent(sources.details[best]['mean'][metric]))}{beside}"
 
 
 def is_level(sources: Sources, best: str, row: str, metric: str) -> bool:
@@ -59,9 +57,8 @@ def _cheapest(sources: Sources) -> str:
 
     '' where the seconds of a row are not known on this machine.
     """
-    rows = [*sources.details]
-    best = max(rows, key=lambda row: sources.rows[row]["mean"]["balanced"])
-    seconds = {row: seconds_of(sources, row) for row in rows if row == best or is_level(sources, best, row, "balanced")}
+    best = sources.ranked("balanced")[0]
+    seconds = {row: seconds_of(sources, row) for row in sources.details if row == best or is_level(sources, best, row, "balanced")}
     if None in seconds.values():
         return ""
     row = min(seconds, key=seconds.get)

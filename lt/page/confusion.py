@@ -40,7 +40,7 @@ def section(sources: Sources) -> str:
     """The pairs that the reported row and base confuse most, with images; and the matrices of the classes in them."""
     names = [row for row in ("base", sources.reported) if row in sources.rows]
     judged = {row: found for row in names if (found := read_judged(sources, row))}
-    if sources.subset is None or not judged:
+    if not judged:
         return absent("The test logits are not on this machine.", "dvc repro")
     test, problem = _open_test(sources)
     chosen: dict[str, list[tuple[int, int]]] = {}
@@ -62,10 +62,10 @@ def section(sources: Sources) -> str:
 
 def read_judged(sources: Sources, row: str) -> Judged | None:
     """Predictions of a row's seeds, from its test logits; None where no seed has any."""
-    labels, classes = sources.subset.test_labels if sources.subset else None, sources.subset.classes if sources.subset else ()
     paths = [paths[0] for paths in sources.row_files(row, "test_logits.npy").values()]
-    if labels is None or not paths:
+    if sources.subset is None or not paths:
         return None
+    labels, classes = sources.subset.test_labels, sources.subset.classes
     first, cells = None, csr_array((len(classes), len(classes)), dtype=np.int64)
     for path in paths:
         logits = artifacts.read_array(path, dtype="float", mmap=True)

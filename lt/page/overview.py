@@ -9,11 +9,10 @@ from lt.evaluate.comparison import Comparison, compare
 from lt.evaluate.headline import HEADLINE, NO_FRACTION
 from lt.page.parts import figure, grid
 from lt.page.plot import MOST_MARKS, Mark, dot_list, linear
-from lt.page.sources import Sources
+from lt.page.sources import LOWER_IS_BETTER, Sources
 from lt.published.recipes import Numbers, Recipe, followed, percent
 from lt.report.words import number
 
-LOWER_IS_BETTER = ("nll", "ece")
 TITLES = {"top1": "top-1", "train_prior": "training shares", "nll": "NLL", "ece": "ECE"}
 # Columns that belong together, in the order of HEADLINE.
 GROUPS = (("accuracy", 3), ("recall by training images", 3), ("recall by thirds of the classes", 3), ("calibration", 2))
@@ -140,9 +139,8 @@ def table(sources: Sources) -> str:
 
 def _stands_out(sources: Sources, name: str) -> bool:
     """Whether the best row of a column can be told from the next one, which other test images or seeds could not turn round."""
-    defined = [row for row in sources.details if sources.rows[row]["mean"][name] is not None]
-    first, second, *_ = [*sorted(defined, key=lambda row: sources.rows[row]["mean"][name], reverse=name not in LOWER_IS_BETTER), None, None]
-    return second is None or compare(sources.details[second], sources.details[first], name).verdict().startswith("more than")
+    ranked = [sources.details[row] for row in sources.ranked(name)]
+    return len(ranked) < 2 or compare(ranked[1], ranked[0], name).verdict().startswith("more than")
 
 
 def _protocol(recipe: Recipe | None) -> str:

@@ -43,9 +43,9 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f}"
 
 
-def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]], css: str = "plain") -> str:
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table whose cells are HTML; the first column names the row."""
     top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     lines = [f'<th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}' for first, *rest in rows]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="scroll"><table class="{css}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll"><table class="plain"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -27,6 +27,10 @@ class Axis:
         share = float((value - low) / (high - low))
         return 1 - share if self.reverse else share
 
+    def texts(self, side: str) -> str:
+        """The ticks' texts as HTML, each at its place from a side: left or bottom."""
+        return "".join(f'<span style="{side}:{100 * self.place(value):.2f}%">{text}</span>' for value, text in self.ticks)
+
 
 def linear(values: Iterable[float | None], label: str, percent: bool = False, within: tuple[float, float] | None = None) -> Axis:
     """Axis around values, from one round number to another, about five ticks; kept inside `within`. None and NaN do not count."""
@@ -117,18 +121,15 @@ class Chart:
 
     def html(self) -> str:
         """The chart with its axes; the text stands outside the SVG, so that it keeps its size."""
-        across, up = ([(axis.place(value), text) for value, text in axis.ticks] for axis in (self.x, self.y))
-        grid = "".join(f"M{SIDE * place:.0f} 0v{SIDE}" for place, _ in across)
-        grid += "".join(f"M0 {SIDE * (1 - place):.0f}h{SIDE}" for place, _ in up)
-        x_ticks = "".join(f'<span style="left:{100 * place:.2f}%">{text}</span>' for place, text in across)
-        y_ticks = "".join(f'<span style="bottom:{100 * place:.2f}%">{text}</span>' for place, text in up)
-        gutter = 0.62 * max((len(text) for _, text in up), default=1) + 0.8
+        grid = "".join(f"M{SIDE * self.x.place(value):.0f} 0v{SIDE}" for value, _ in self.x.ticks)
+        grid += "".join(f"M0 {SIDE * (1 - self.y.place(value)):.0f}h{SIDE}" for value, _ in self.y.ticks)
+        gutter = 0.62 * max((len(text) for _, text in self.y.ticks), default=1) + 0.8
         return (
             f'<div class="chart {self.css}" style="--gutter:{gutter:.2f}em">'
-            f'<div class="y-label">{escape(self.y.label)}</div><div class="y-ticks">{y_ticks}</div>'
+            f'<div class="y-label">{escape(self.y.label)}</div><div class="y-ticks">{self.y.texts("bottom")}</div>'
             f'<svg viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img" aria-label="{escape(self.title)}">'
             f'<path class="grid" d="{grid}"/>{"".join(self.marks)}</svg>'
-            f'<div class="x-ticks">{x_ticks}</div><div class="x-label">{escape(self.x.label)}</div></div>'
+            f'<div class="x-ticks">{self.x.texts("left")}</div><div class="x-label">{escape(self.x.label)}</div></div>'
         )
 
     def _at(self, x: float, y: float) -> str:
@@ -168,9 +169,9 @@ def dot_list(
         if bars_from is None:
             parts.append(f'<i class="mean" style="left:{across(mark.value)}"></i>')
         lines.append(_list_line(mark.css, escape(mark.name), "track", "".join(parts), mark.text))
-    ticks = "".join(f'<span style="left:{100 * axis.place(value):.2f}%">{text}</span>' for value, text in axis.ticks)
     if axis.ticks:
-        lines += [_list_line("scale", "", "x-ticks", ticks, ""), _list_line("scale", "", "x-label", escape(axis.label), "")]
+        lines.append(_list_line("scale", "", "x-ticks", axis.texts("left"), ""))
+        lines.append(_list_line("scale", "", "x-label", escape(axis.label), ""))
     return f'<ul class="dots" aria-label="{escape(title)}">{"".join(lines)}</ul>'
 
 

@@ -1,6 +1,5 @@
 """The last sections: seconds and memory of each stage, and where the numbers come from."""
 
-import hashlib
 import subprocess
 import sys
 from html import escape
@@ -8,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lt.core import artifacts
+from lt.core.files import sha256
 from lt.core.params import AXES, PATH
 from lt.core.schemas import IndexFile
 from lt.core.subset import Subset
@@ -45,10 +45,13 @@ def costs(sources: Sources) -> str:
 
 def origins(sources: Sources) -> str:
     """Hashes, versions and the git commit, and params.yaml in full."""
-    context = sources.context
+    context, subset = sources.context, sources.subset
+    data, drawn = context.get("data", "unknown"), context.get("subset", "unknown")
+    if subset:
+        data, drawn = subset.raw_sha256 + _index_depth(subset), subset.sha256
     entries = {
-        "data set": f"{context['dataset']}, raw data {context.get('data', 'unknown')}",
-        "subset": f"{context.get('subset', 'unknown')}, imbalance {context['imbalance']}",
+        "data set": f"{context['dataset']}, raw data {data}",
+        "subset": f"{drawn}, imbalance {context['imbalance']}",
         "settings": ", ".join(f"{axis} {context[axis]}" for axis in AXES if axis != "dataset"),
         "seeds": context["seeds"],
         "git commit": commit(),
@@ -56,9 +59,6 @@ def origins(sources: Sources) -> str:
         "versions, training": _training_versions(sources) or "not noted on this machine",
         "versions, here": ", ".join(f"{name} {number}" for name, number in here().items()),
     }
-    if sources.subset:
-        entries["subset"] = f"{sources.subset.sha256}, imbalance {context['imbalance']}"
-        entries["data set"] = f"{context['dataset']}, raw data {sources.subset.raw_sha256}{_index_depth(sources.subset)}"
     items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in entries.items())
     text = PATH.read_text(encoding="utf-8") if PATH.is_file() else ""
     return f"<dl>{items}</dl><details><summary>params.yaml</summary><pre>{escape(text)}</pre></details>"
@@ -105,6 +105,4 @@ def _training_versions(sources: Sources) -> str:
 
 
 def _file_sha(path: Path) -> str:
-    if not path.is_file():
-        return "none: the stages were run without DVC"
-    return f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return f"sha256 {sha256(path)}" if path.is_file() else "none: the stages were run without DVC"

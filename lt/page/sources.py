@@ -17,14 +17,16 @@ from lt.core.subset import Subset, read_subset
 from lt.report.table import TableError, check_same, context_of
 
 HUES = 8  # colours in the style sheet
+LOWER_IS_BETTER = ("nll", "ece")
 
 
 @dataclass(frozen=True)
 class Sources:
     """Everything the sections are made of.
 
-    rows: row -> content of results/details/<row>.json, in table order    details: those judged on the data of the first
-    missing: rows of params.yaml without results    subset: None where artifacts/data is not there
+    rows: row -> content of results/details/<row>.json, in table order    missing: rows of params.yaml without results
+    details: of rows, those judged on the data of the first, so that they fit into one figure
+    subset: None where artifacts/data is not there
     """
 
     settings: Settings
@@ -72,13 +74,28 @@ class Sources:
 
     @cached_property
     def costs(self) -> dict[str, list[dict[str, Any]]]:
-        """Notes on seconds and memory by stage, see read_costs."""
-        return read_costs(self.settings)
+        """What lt.core.command noted of the runs of each stage that params.yaml now asks for; stages without a note are left out."""
+        settings, seeds = self.settings, [f"seed_{seed}" for seed in self.settings.seeds]
+        names = {
+            "subsample": ["subsample"],
+            **{stage: [f"{stage}_{seed}" for seed in seeds] for stage in ("base", "features")},
+            "retrain": [f"retrain_{method}_{seed}" for method in settings.methods for seed in seeds],
+            "distill": [f"distill_{teacher}_{seed}" for teacher in settings.teachers for seed in seeds],
+            "evaluate": [f"evaluate_{row}_{seed}" for row in settings.rows() for seed in seeds],
+            "report": ["report"],
+        }
+        found = {stage: [cost for name in files if (cost := _read_cost(COST / f"{name}.json"))] for stage, files in names.items()}
+        return {stage: costs for stage, costs in found.items() if costs}
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         """classes, train_counts, test_counts and val_size, from the first row's details."""
         return next(iter(self.details.values()))
+
+    def ranked(self, metric: str) -> list[str]:
+        """Rows of `details` by a metric, the best first; those that it is not defined for are left out."""
+        means = {row: content["mean"][metric] for row, content in self.details.items() if content["mean"][metric] is not None}
+        return sorted(means, key=means.get, reverse=metric not in LOWER_IS_BETTER)
 
     def row_files(self, row: str, pattern: str) -> dict[int, list[Path]]:
         """Files of a row's artifacts by seed; seeds that have none are left out."""
@@ -111,30 +128,11 @@ def read_sources(settings: Settings) -> Sources:
     if not rows:
         raise ArtifactError(f"{artifacts.RESULTS}/details holds no row of params.yaml, nothing to show; run dvc repro first")
     missing = [row for row in settings.rows() if row not in rows]
-    details = {row: content for row, content in rows.items() if _same_data(content, rows)}
+    data = ("classes", "train_counts", "test_counts")
+    first = next(iter(rows.values()))
+    details = {row: content for row, content in rows.items() if all(content[key] == first[key] for key in data)}
     has_subset = (artifacts.stage_dir("data") / "subset.json").is_file()
     return Sources(settings, rows, details, missing, read_subset() if has_subset else None)
-
-
-def _same_data(content: dict[str, Any], rows: dict[str, dict[str, Any]]) -> bool:
-    """Whether a row was judged on the data of the first one, so that both fit into one figure."""
-    first = next(iter(rows.values()))
-    return all(content[key] == first[key] for key in ("classes", "train_counts", "test_counts"))
-
-
-def read_costs(settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """What lt.core.command noted of the runs of each stage that params.yaml now asks for; stages without a note are left out."""
-    rows, seeds = settings.rows(), [f"seed_{seed}" for seed in settings.seeds]
-    names = {
-        "subsample": ["subsample"],
-        **{stage: [f"{stage}_{seed}" for seed in seeds] for stage in ("base", "features")},
-        "retrain": [f"retrain_{method}_{seed}" for method in settings.methods for seed in seeds],
-        "distill": [f"distill_{teacher}_{seed}" for teacher in settings.teachers for seed in seeds],
-        "evaluate": [f"evaluate_{row}_{seed}" for row in rows for seed in seeds],
-        "report": ["report"],
-    }
-    found = {stage: [cost for name in files if (cost := _read_cost(COST / f"{name}.json"))] for stage, files in names.items()}
-    return {stage: costs for stage, costs in found.items() if costs}
 
 
 def _read_cost(path: Path) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from lt.core.counts import uniform
 from lt.retrain.contracts import Inputs, Retrained
 from lt.retrain.heads import parts_of
 
@@ -24,7 +25,7 @@ def nearest_mean(inputs: Inputs, space: str) -> Retrained:
         with torch.no_grad():
             part.centre.copy_(torch.from_numpy(centre))
             part.means.copy_(F.normalize(means, dim=1) if space == "cosine" else means)
-    return Retrained(head, logit_prior=np.full(len(inputs.counts), 1 / len(inputs.counts)))
+    return Retrained(head, logit_prior=uniform(len(inputs.counts)))
 
 
 def class_means(features: np.ndarray, centre: np.ndarray, labels: np.ndarray, counts: np.ndarray, scaled: bool) -> np.ndarray:

@@ -1,31 +1,10 @@
 """What a head is made of, and derivatives along its parameters."""
 
-from typing import Callable
-
-import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call
 
-from lt.core.counts import prior, uniform
 from lt.network.classifier import ExpertHeads
-from lt.retrain.bank import ClassPool, shuffled_batches
-from lt.retrain.contracts import Inputs
-
-
-def head_batches(
-    sampling: str, inputs: Inputs, batch_size: int, generator: torch.Generator
-) -> tuple[Callable[[], torch.Tensor], np.ndarray]:
-    """draw() -> indices (B,) of one batch after another, and how often they show each class, (C,).
-
-    sampling: instance, every image equally often; class_balanced, every class, in random cycles, and a uniform image of it
-    """
-    if sampling == "instance":
-        batches = shuffled_batches(len(inputs.labels), batch_size, generator)
-        return lambda: next(batches), prior(inputs.counts)
-    num_classes = len(inputs.counts)
-    pool = ClassPool(inputs.labels, num_classes)
-    return lambda: pool.draw_balanced(batch_size, generator), uniform(num_classes)
 
 
 def trainable(head: nn.Module) -> dict[str, nn.Parameter]:

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from lt.core import artifacts, keys
-from lt.core.params import AXES, Settings
+from lt.core.params import Settings
 from lt.core.subset import Subset
 from lt.input.part import TrainingPart
 from lt.network.classifier import build_head, read_classifier
 from lt.retrain.contracts import Inputs, Training
 from lt.training import checkpoint
+from lt.training.setup import state_parts
 
 
 def read_inputs(
@@ -68,7 +69,5 @@ def training_inputs(settings: Settings, part: TrainingPart, seed: int) -> Traini
             f"this method trains the backbone, and dataset {settings.dataset!r} holds embeddings; leave it out of methods and teachers"
         )
     base, _ = read_classifier(artifacts.stage_dir("base", seed))
-    named = {axis: getattr(settings, axis) for axis in ("dataset", "augment")}
-    chosen = {axis: [name, settings.options(AXES[axis], name)] for axis, name in named.items()}
-    origin = {"subset": [part.subset.sha256, part.subset.raw_sha256], "base": checkpoint.digest(base), **chosen}
+    origin = state_parts(settings, part, ("dataset", "augment"), base=checkpoint.digest(base))
     return Training(part.images, part.labels, base.to(part.images.device), settings.plugin("augment", part.split.image_size), origin)

@@ -2,20 +2,22 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Callable
 
 import numpy as np
 import torch
 from torch import nn
 
+from lt.core import keys
+from lt.core.counts import embodied_prior, prior, uniform
 from lt.network.contracts import Observes
-from lt.retrain.bank import FeatureBank
-from lt.retrain.heads import trainable
-from lt.training.lbfgs import converge
+from lt.retrain.bank import ClassPool, FeatureBank, shuffled_batches
+from lt.retrain.contracts import Inputs, Retrained
+from lt.retrain.heads import dtype_of, trainable
+from lt.training.lbfgs import LOG_LINES, converge
 from lt.training.objective import TrainingError, expert_sum, mean_over_experts
 from lt.training.sgd import SGD
-
-LOG_LINES = 20
 
 
 @dataclass
@@ -96,3 +98,22 @@ def fit_head(
         return Outcome(features, target, logits.detach(), losses.detach())
 
     return descend(head, step, steps=steps, **recipe)
+
+
+def fit_new_head(inputs: Inputs, method: str, loss: nn.Module, sampling: str, batch_size: int, **recipe) -> Retrained:
+    """A new head, trained on the cached views with a loss for inputs.counts; its logits embody what the loss and the sampling leave.
+
+    method: its name, which its random numbers have
+    sampling: instance, every image equally often; class_balanced, every class, in random cycles, and a uniform image of it
+    recipe: steps and the rest, as fit_head takes them
+    """
+    generator = keys.generator(inputs.seed, method)
+    head = inputs.new_head().to(inputs.device)
+    if sampling == "instance":
+        draw, sampled = partial(next, shuffled_batches(len(inputs.labels), batch_size, generator)), prior(inputs.counts)
+    else:
+        pool = ClassPool(inputs.labels, len(inputs.counts))
+        draw, sampled = partial(pool.draw_balanced, batch_size, generator), uniform(len(inputs.counts))
+    bank = FeatureBank(inputs, dtype_of(head))
+    log = fit_head(head, loss.to(inputs.device), bank, draw, generator, class_weights=sampled / inputs.counts, **recipe)
+    return Retrained(head, embodied_prior(loss.logit_prior.cpu().numpy(), inputs.counts, sampled), log=log)

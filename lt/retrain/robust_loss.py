@@ -111,8 +111,7 @@ class RobustObjective(Objective):
                  widths: tuple[int, ...] | None = None):
         super().__init__()
         self.options, self.bank, self.widths = options, bank, list(widths or feature_shape[-1:])
-        eps = torch.tensor(initial_eps(options.eps_mode, options.eps_init, counts), dtype=torch.float32)
-        eps = eps if len(self.widths) == 1 else eps.repeat(len(self.widths), 1)
+        eps = torch.tensor(initial_eps(options.eps_mode, options.eps_init, counts), dtype=torch.float32).repeat(len(self.widths), 1)
         if options.eps_mode == "learned_free":
             self.eps = nn.Parameter(eps)
         else:
@@ -143,7 +142,7 @@ class RobustObjective(Objective):
         scale = distributed.rows(target) / distributed.all_reduce(weights.sum())
         truth = expert_sum(cross_entropy, logits, target) * weights * scale
         batch, batch_target = distributed.all_gather(features), distributed.all_gather(target)
-        radii = options.eps_factor * self.eps.view(len(self.widths), -1)
+        radii = options.eps_factor * self.eps
         robust = sum(
             robust_loss(layer, batch_target, means, eps, options.temperature, self.robust_weights)
             for part, centroids in zip(per_expert(batch), self.centroids)

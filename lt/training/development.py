@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from lt.core import keys
+from lt.evaluate.metrics import places
 from lt.input.part import TrainingPart
 from lt.input.streamed import Streamed, images_of
 
@@ -26,7 +27,7 @@ def development_split(
     if (class_counts < 2).any():
         alone = np.flatnonzero(class_counts < 2).tolist()[:10]
         raise ValueError(f"dev_source: train_subset needs two images of a class; classes {alone} have one: use train_resampled")
-    held_out = random_rank(labels, class_counts, seed) < np.minimum(per_class, class_counts // 2)[labels]
+    held_out = random_rank(labels, seed) < np.minimum(per_class, class_counts // 2)[labels]
     print(f"{held_out.sum()} of {len(labels)} training images are held out for development, and not trained on")
     kept, dev = np.flatnonzero(~held_out), torch.from_numpy(np.flatnonzero(held_out)).to(part.images.device)
     subset = replace(
@@ -55,16 +56,17 @@ def further_images(part: TrainingPart, per_class: int, seed: int) -> tuple[torch
             f"dev_source: train_pool_extra needs {per_class} images of each class besides the subset; classes {few} have fewer: "
             f"set subset.reserve to {per_class} (with profile exp or step), or use train_resampled"
         )
-    chosen = left[random_rank(labels, available, seed) < per_class]
+    chosen = left[random_rank(labels, seed) < per_class]
     chosen = chosen[np.argsort(every[chosen], kind="stable")]
     where = part.images.device
     print(f"{len(chosen)} further labelled images, {per_class} of each class, for development: data that other rows do not have")
     return images_of(part.split, chosen, where), torch.from_numpy(every[chosen]).to(where)
 
 
-def random_rank(labels: np.ndarray, class_counts: np.ndarray, seed: int) -> np.ndarray:
-    """Place of each image in a random order of its class, from 0: labels (N,), class_counts (C,) of them -> (N,) int64."""
-    noise = torch.rand(len(labels), generator=keys.generator(seed, "development"), dtype=torch.float64).numpy()
-    rank = np.empty(len(labels), dtype=np.int64)
-    rank[np.lexsort((noise, labels))] = np.arange(len(labels)) - np.repeat(np.cumsum(class_counts) - class_counts, class_counts)
+def random_rank(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Place of each image in a random order of its class, from 0: labels (N,) -> (N,) int64."""
+    noise = torch.rand(len(labels), generator=keys.generator(seed, "development"), dtype=torch.float64)
+    order = noise.argsort(stable=True).numpy()
+    rank = np.empty_like(order)
+    rank[order] = places(labels[order])
     return rank

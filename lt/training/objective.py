@@ -33,35 +33,28 @@ class Objective(nn.Module):
 
 
 class Supervised(Objective):
-    """A loss plug-in on a mixed batch: lam * loss(target_a) + (1 - lam) * loss(target_b), summed over experts."""
+    """A loss on a mixed batch: lam * loss(target_a) + (1 - lam) * loss(target_b), summed over experts.
 
-    def __init__(self, loss: nn.Module):
+    loss: a plug-in, told what it asks for (lt/training/contracts.py), or a function such as cross_entropy
+    """
+
+    def __init__(self, loss: Callable):
         super().__init__()
         self.loss = loss
 
     def start_epoch(self, epoch: int, model: Classifier, images: torch.Tensor, labels: torch.Tensor) -> None:
-        start_epoch(self.loss, epoch)
+        if isinstance(self.loss, FollowsEpochs):
+            self.loss.start_epoch(epoch)
 
     def start_step(self, generator: torch.Generator) -> None:
-        start_step(self.loss, generator)
+        if isinstance(self.loss, DrawsNumbers):
+            self.loss.start_step(generator)
 
     def forward(self, features: torch.Tensor, logits: torch.Tensor, mixed: Mixed) -> torch.Tensor:
         losses = expert_sum(self.loss, logits, mixed.target_a)
         if mixed.target_b is mixed.target_a:
             return losses
         return mixed.lam * losses + (1 - mixed.lam) * expert_sum(self.loss, logits, mixed.target_b)
-
-
-def start_epoch(loss: nn.Module, epoch: int) -> None:
-    """Tells a loss with a schedule which epoch begins, counted from 0."""
-    if isinstance(loss, FollowsEpochs):
-        loss.start_epoch(epoch)
-
-
-def start_step(loss: nn.Module, generator: torch.Generator) -> None:
-    """Hands a loss that draws random numbers the generator of the step that begins."""
-    if isinstance(loss, DrawsNumbers):
-        loss.start_step(generator)
 
 
 def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

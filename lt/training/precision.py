@@ -91,7 +91,7 @@ class Forward:
 
 def told(settings: TrainingSettings, images: torch.Tensor) -> str:
     """How this training runs, and why, in a few words."""
-    precision = precision_of(settings, images.device)
+    precision, compiled = precision_of(settings, images.device), is_compiled(settings, images)
     if settings.sync_batchnorm and distributed.world_size() > 1:
         why = "sync_batchnorm"
     elif settings.compile != "auto":
@@ -99,10 +99,10 @@ def told(settings: TrainingSettings, images: torch.Tensor) -> str:
     elif not can_compile():
         why = "nothing to compile with"
     else:
-        why = "which pays in a training of this length" if is_compiled(settings, images) else "which pays in longer trainings only"
+        why = f"which pays in {'a training of this length' if compiled else 'longer trainings only'}"
     note = f", not {settings.precision}, on a CPU" if precision != settings.precision else ""
     processes = f", {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
-    return f"{len(images):,} images, {settings.epochs} epochs; {'' if is_compiled(settings, images) else 'not '}compiled ({why}), {precision}{note}{processes}"
+    return f"{len(images):,} images, {settings.epochs} epochs; {'' if compiled else 'not '}compiled ({why}), {precision}{note}{processes}"
 
 
 @contextmanager

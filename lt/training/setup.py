@@ -43,10 +43,10 @@ class Trained:
     features: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def state_parts(settings: Settings, part: TrainingPart, seed: int, training: TrainingSettings, axes: Iterable[str]) -> dict:
-    """What a training state is valid for, besides the code: the data, the settings of the training, the plug-ins on the given axes."""
+def state_parts(settings: Settings, part: TrainingPart, axes: Iterable[str], **further) -> dict:
+    """What a training state is valid for, besides the code: the data, the plug-ins on the given axes, and `further` JSON values."""
     chosen = {axis: [getattr(settings, axis), settings.options(AXES[axis], getattr(settings, axis))] for axis in axes}
-    return {"seed": seed, "subset": [part.subset.sha256, part.subset.raw_sha256], "training": training.model_dump(), **chosen}
+    return {"subset": [part.subset.sha256, part.subset.raw_sha256], **chosen, **further}
 
 
 def tester(settings: TrainingSettings, test: Split | None, where: torch.device) -> Callable[[Classifier, int], dict[str, float]] | None:

@@ -46,7 +46,7 @@ def test_the_published_networks(name):
     with torch.device("meta"):
         model = load("models", name)()
         assert sum(parameter.numel() for parameter in model.parameters()) == NETWORKS[name][0]
-        assert model.feature_dim == NETWORKS[name][1] and model.num_experts == 1
+        assert model.feature_dim == NETWORKS[name][1] and classifier.experts_of(model) == 1
         for side in (32, 64, 224, 256):
             assert model(torch.empty(2, 3, side, side)).shape == (2, model.feature_dim)
     assert f"{NETWORKS[name][0]:,} parameters" in inspect.getdoc(load("models", name))

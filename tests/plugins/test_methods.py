@@ -278,7 +278,7 @@ def test_sampling_decides_what_a_head_sees_and_what_its_logits_embody(method, ta
         seen["share"] = np.bincount(inputs.labels[torch.cat([draw() for _ in range(40)])], minlength=C) / (40 * 32)
         return []
 
-    monkeypatch.setattr(module, "fit_head", watched)
+    monkeypatch.setattr("lt.retrain.loop.fit_head", watched)
     found = {}
     for sampling in ("instance", "class_balanced"):
         found[sampling] = module.fit(inputs, **QUICK, **options, sampling=sampling).logit_prior

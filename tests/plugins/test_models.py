@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lt.core.plugins import load, names
+from lt.network.classifier import experts_of
 from lt.network.resnet import Block
 
 # The large ones share the code of resnet10, and are tested in test_backbones.py at less cost; networks of other libraries in
@@ -25,7 +26,7 @@ def random_images(size=4, side=8, seed=0):
 
 
 def feature_shape(model):
-    return (model.feature_dim,) if model.num_experts == 1 else (model.num_experts, model.feature_dim)
+    return (model.feature_dim,) if experts_of(model) == 1 else (experts_of(model), model.feature_dim)
 
 
 def parameters(*modules):
@@ -67,7 +68,7 @@ def test_bbn_branches_give_a_half_of_the_features_each():
 @pytest.mark.parametrize("options, experts, width", [({}, 3, 48), ({"experts": 2, "reduce_dimension": False}, 2, 64)])
 def test_ride_shape(options, experts, width):
     model = make("ride_resnet32", **options)
-    assert (model.num_experts, model.feature_dim) == (experts, width)
+    assert (experts_of(model), model.feature_dim) == (experts, width)
     assert model.eval()(random_images()).shape == (4, experts, width)
 
 
@@ -137,7 +138,7 @@ def test_stages_give_pooled_features_and_end_with_those_of_the_model(name):
     stages = model.stages(images)
     assert [part.shape for part in stages] == [(4, *feature_shape(model)[:-1], width) for width in model.stage_dims]
     assert torch.equal(stages[-1], model(images)) and model.stage_dims[-1] == model.feature_dim
-    shared = stages[0] if model.num_experts == 1 else stages[0][:, 1]
+    shared = stages[0] if experts_of(model) == 1 else stages[0][:, 1]
     torch.testing.assert_close(shared, maps["first"].mean((2, 3)))
 
 
@@ -163,7 +164,7 @@ def test_a_training_step_reaches_every_parameter_and_lowers_the_loss(name):
 
     def loss():
         logits = F.linear(model(images), weight)
-        return F.cross_entropy(logits.reshape(-1, 4), target.repeat_interleave(model.num_experts))
+        return F.cross_entropy(logits.reshape(-1, 4), target.repeat_interleave(experts_of(model)))
 
     before = loss()
     before.backward()

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.special import log_softmax, softmax
 
 from lt.core import artifacts, command, params
 from lt.core.counts import prior
 from lt.core.subset import read_subset
 from lt.data.dataset import open_dataset
-from lt.evaluate.calibration import fit_temperature, log_softmax
+from lt.evaluate.calibration import fit_temperature
 from lt.evaluate.metrics import blocks
 from lt.evaluate.row import evaluate
 from lt.network import classifier
@@ -148,7 +149,7 @@ def test_files_get_the_probabilities_of_their_cached_logits(run, tmp_path):
     assert found["temperature"] == pytest.approx(temperature, rel=1e-3)
     assert found["temperature_fitted_on"] == "500 test images"
     assert found["prior"] == uniform.tolist() and found["seed"] == 0 and found["subset_sha256"] == subset.sha256
-    expected = np.exp(log_softmax(cached("pc")[positions] / found["temperature"]))
+    expected = softmax(cached("pc")[positions] / found["temperature"], axis=1)
     for item, file, row in zip(found["images"], files, expected, strict=True):
         assert item["path"] == str(file)
         assert [best["class"] for best in item["top"]] == [str(c) for c in np.argsort(-row)]
@@ -284,7 +285,7 @@ def test_the_fitted_temperature_is_the_best_one_under_the_prior_of_the_test_part
     shift = -np.log(found.network.logit_prior)
 
     def nll(temperature):
-        return -log_softmax((cached("base") + shift) / temperature)[np.arange(500), subset.test_labels].mean()
+        return -log_softmax((cached("base") + shift) / temperature, axis=1)[np.arange(500), subset.test_labels].mean()
 
     best = found.facts["temperature"]
     assert nll(best) < min(nll(best * 1.02), nll(best / 1.02))
