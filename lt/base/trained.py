@@ -30,14 +30,15 @@ def train_base(settings: Settings, part: TrainingPart, seed: int, test: Split | 
     loss = settings.plugin("loss", class_counts).to(where)
     sampler = settings.plugin("sampler", part.subset.train_labels, class_counts, settings.train.batch_size)
     weighting, mix = make_weighting(settings, class_counts, where), settings.plugin("mix", class_counts)
+    drawn, last = (sampler.class_prior, weighting.class_weights, settings.train.batch_size), settings.train.epochs - 1
+    trained_on = mix.label_distribution(*drawn, last)
     run = engine.Run(
         model, objective.Supervised(loss), part.images, part.labels, sampler, settings.plugin("augment", part.split.image_size),
         settings.train, seed, f"base, seed {seed}", mix, weighting,
         dev_images=dev_images, dev_labels=dev_labels, test=tester(settings.train, test, where), state=state,
     )
     log = engine.train(run)
-    drawn, last = (sampler.class_prior, weighting.class_weights, settings.train.batch_size), settings.train.epochs - 1
-    embodied = counts.embodied_prior(loss.logit_prior.cpu().numpy(), class_counts, mix.label_distribution(*drawn, last))
+    embodied = counts.embodied_prior(loss.logit_prior.cpu().numpy(), class_counts, trained_on)
     return Trained(model, log, embodied, state)
 
 

@@ -11,10 +11,11 @@ def mistakes(content: dict) -> list[str]:
     """What is wrong with the file that the selected model's weights are to come from, if they are to come from one."""
     model = content.get("model")
     weights = at(content, f"models.{model}.weights")
-    if not isinstance(weights, str) or weights == DOWNLOADED.get(model, "torchvision"):
+    own = DOWNLOADED.get(model, "torchvision")
+    if not isinstance(weights, str) or weights == own:
         return []
     try:
-        weights_file.read(weights, f"models.{model}.weights")
+        weights_file.read(weights, f"models.{model}.weights", own)
     except ValueError as error:
         return [str(error)]
     return []

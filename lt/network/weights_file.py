@@ -14,11 +14,11 @@ DIGITS = 12
 NAMED = re.compile(r"(.*)@sha256:([^/\\]*)", re.DOTALL)
 
 
-def read(weights: str, key: str) -> tuple[Path, bytes]:
+def read(weights: str, key: str, own: str = "torchvision") -> tuple[Path, bytes]:
     """Path and content of a file, absolute or relative to the project, that is named with its sha256, or 12 or more digits of it.
 
     DVC and a training state know a file by its name in params.yaml: with the hash in it, other content is another name.
-    key: the option that names it, for messages
+    key: the option that names it, and own: what it may say instead of a file, for messages
     Raises ValueError where the file cannot be read, or its hash is missing, malformed, or another; it tells the line to write.
     """
     named = NAMED.fullmatch(weights)
@@ -27,7 +27,7 @@ def read(weights: str, key: str) -> tuple[Path, bytes]:
     try:
         content = read_regular(path)
     except OSError as error:
-        expected = "expected torchvision, or a file, absolute or relative to the project, and its hash"
+        expected = f"expected {own}, or a file, absolute or relative to the project, and its hash"
         raise ValueError(
             f"{key}: {path} cannot be read ({error.strerror}); {expected}, such as data/r50.safetensors@sha256:1a2b3c4d5e6f"
         ) from None

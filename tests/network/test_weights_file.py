@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lt.check import weights
 from lt.core import params
 from lt.network import weights_file
 from stages import check
@@ -125,6 +126,12 @@ def test_what_is_no_file_is_told(project, name, reason):
         f"models.resnet50.weights: {name or '.'} cannot be read ({reason}); expected torchvision, or a file, absolute or relative "
         "to the project, and its hash, such as data/r50.safetensors@sha256:1a2b3c4d5e6f"
     ]
+
+
+def test_a_network_of_timm_is_told_its_own_word(project):
+    assert weights.mistakes({"model": "timm", "models": {"timm": {"weights": "hub"}}}) == []
+    (told,) = weights.mistakes({"model": "timm", "models": {"timm": {"weights": "torchvision"}}})
+    assert told.startswith("models.timm.weights: torchvision cannot be read") and "expected hub, or a file" in told
 
 
 def test_it_is_told_along_with_all_other_mistakes(project):
