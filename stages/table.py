@@ -95,7 +95,7 @@ def checked_rows(wanted: list[str] | None, spaces: list[Workspace]) -> list[str]
     return wanted or every
 
 
-def work(spaces: list[Workspace], seeds: list[int], rows: list[str], how: str | None, write, where: str | None = None) -> list[str]:
+def work(spaces: list[Workspace], seeds: list[int], rows: list[str], how: str | None, write, where: str | None) -> list[str]:
     """Runs what is due, recipe by recipe and seed by seed, so that the table stands, and is written, after each seed.
 
     how: what is done with trainings that are out of date    where: the cluster that trains, if one shall

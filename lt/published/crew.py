@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-import signal
 import time
 import uuid
 from pathlib import Path
 from typing import Any, Iterator
 
 from lt.published import cluster, likeness, notes, task, workspace
-from lt.published.engine import STOPPED, EngineError
+from lt.published.engine import STOPPED, EngineError, stops
 from lt.published.jobs import Job
 from lt.published.progress import Progress
 
@@ -25,7 +24,7 @@ def outcomes(where: str, jobs: list[Job]) -> Iterator[tuple[Job, dict[str, Any]]
     jobs: at least one, whose tables' workspaces are prepared. EngineError where the cluster is lost or a worker is not like this
     command; KeyboardInterrupt on a stop signal: what is at work is then told to save its state.
     """
-    with _stops(), cluster.connected(where) as crew, _marked(jobs[0].space.folder) as mark:
+    with stops(_stop), cluster.connected(where) as crew, _marked(jobs[0].space.folder) as mark:
         progress = Progress([job.name for job in jobs], crew.client.dashboard_link)
         topic = f"table-{uuid.uuid4()}"
         crew.client.subscribe_topic(topic, lambda event: progress.note(event[1]))
@@ -53,7 +52,7 @@ def _follow(crew: cluster.Crew, jobs: list[Job], futures: dict[str, Any], progre
             waiting.remove(job)
             progress.end(job.name, bool(outcome["failed"]))
             for key, note in outcome["notes"].items():
-                notes.put(job.space.folder, key, note)
+                notes.write(job.space.folder, key, note)
             yield job, outcome
         if time.monotonic() - looked_s > WORKERS_S:
             with contextlib.suppress(OSError, RuntimeError):  # a scheduler that is gone cancels its futures
@@ -107,20 +106,5 @@ def _marked(folder: Path) -> Iterator[str]:
         path.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _stops() -> Iterator[None]:
-    """SIGTERM and the closing of the terminal end this command as Ctrl-C does, where they are not ignored already."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt(STOPPED)
-
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.getsignal(getattr(signal, name)) for name in names}
-    before = {name: handler for name, handler in before.items() if handler is not signal.SIG_IGN}
-    for name in before:
-        signal.signal(getattr(signal, name), stop)
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+def _stop(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt(STOPPED)

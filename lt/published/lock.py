@@ -41,9 +41,9 @@ def params(entry: dict[str, Any]) -> dict[str, Any]:
     return entry.get("params", {}).get("params.yaml", {})
 
 
-def rests_on(made: dict[str, dict[str, Any]], name: str) -> list[str]:
-    """A stage that was made, and those whose outputs it has read, directly or not; in dvc.lock's order."""
-    found, todo = {name}, [name]
+def rests_on(made: dict[str, dict[str, Any]], *names: str) -> list[str]:
+    """Stages that were made, and those whose outputs they have read, directly or not; in dvc.lock's order."""
+    found, todo = set(names), [*names]
     while todo:
         deps = [dep["path"] for dep in made[todo.pop()].get("deps", ())]
         for other, entry in made.items():
