@@ -7,9 +7,9 @@ is the probabilities that `python -m stages.predict` gives: the images are scale
 and every step from a file to the network are inside, as the extra file model.json, and beside it, in model.json. The file is read back and compared with the row before it gets its name.
 """
 
-import argparse
 import copy
 import io
+import itertools
 import json
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from lt.core import artifacts, keys, params
-from lt.core.command import run, seed_number
+from lt.core.command import command_line, run, seed_number
 from lt.core.params import Settings
 from lt.data.dataset import open_dataset
 from lt.input.square import Square
@@ -60,7 +60,7 @@ class Deployed(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--row", required=True, help="base, a method, or xerm_<teacher>")
     parser.add_argument("--output", required=True, type=Path, help="file to write, such as model.pt2")
     parser.add_argument("--seed", type=seed_number, help="default: the first of params.yaml")
@@ -148,14 +148,11 @@ def program_of(predictor: Predictor) -> torch.export.ExportedProgram:
 @torch.no_grad()
 def compare(predictor: Predictor, program: torch.nn.Module, images: torch.Tensor) -> float:
     """Largest difference of the logits of a program and a predictor, in batches of several sizes."""
-    deployed = Deployed(predictor)
-    sizes = [size for _ in range(len(images) // sum(BATCHES) + 1) for size in BATCHES]
-    worst, start = 0.0, 0
-    for size in sizes:
-        batch = images[start : start + size]
-        start += size
-        if len(batch):
-            worst = max(worst, difference_of(program(batch), deployed(batch)))
+    deployed, worst, sizes = Deployed(predictor), 0.0, itertools.cycle(BATCHES)
+    while len(images):
+        size = next(sizes)
+        worst = max(worst, difference_of(program(images[:size]), deployed(images[:size])))
+        images = images[size:]
     return worst
 
 

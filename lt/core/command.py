@@ -83,9 +83,14 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def command_line(doc: str) -> argparse.ArgumentParser:
+    """A parser whose --help shows a script's docstring line by line."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
 def arguments(doc: str, *names: str, seed: bool = True) -> argparse.Namespace:
     """Command line of a stage: positional names, and --seed where the stage runs once per seed."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(doc)
     for name in names:
         parser.add_argument(name)
     if seed:
