@@ -5,9 +5,8 @@ from typing import Any
 from lt.core.context import made_of
 from lt.core.params import AXES, Settings
 from lt.core.subset import Subset
-from lt.evaluate.headline import HEADLINE, NO_FRACTION, ORACLE, columns
-from lt.report.words import aligned, number
-
+from lt.evaluate.headline import HEADLINE, ORACLE
+from lt.report.words import headlines
 
 # A command for rows that are stale or missing.
 MEND = "make them anew: dvc repro (without DVC: the stages of these rows, python -m stages.evaluate ROW, then the report)"
@@ -62,11 +61,7 @@ def markdown(rows: dict[str, dict[str, Any]], context: dict[str, str]) -> str:
 
     rows: row -> content of results/details/<row>.json, as check_same lets them pass
     """
-    some = next(iter(rows.values()))
-    names = columns(some["mean"])
-    header = ["row", *(name if name in NO_FRACTION else f"{name} %" for name in names)]
-    lines = [[row, *(number(name, content) for name in names)] for row, content in rows.items()]
-    return f"{_preamble(context, some)}\n\n{aligned(header, lines)}\n"
+    return f"{_preamble(context, next(iter(rows.values())))}\n\n{headlines(rows)}\n"
 
 
 def _preamble(context: dict[str, str], details: dict[str, Any]) -> str:
