@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 import lt
-from lt.core.files import read_regular
+from lt.core.files import read_regular, stamp
 from lt.core.params import PATH, at
 from lt.core.yaml_file import read_yaml
 
@@ -42,7 +42,7 @@ class Seen:
 
     @staticmethod
     def mark_of(files: list[Path]) -> tuple:
-        return tuple((str(file), *(getattr(file.stat(), f"st_{fact}") for fact in ("size", "mtime_ns", "ino"))) for file in files)
+        return tuple((str(file), *stamp(file)) for file in files)
 
 
 # Taken before torch, whose import takes seconds: what Python reads of the code from here on is compared with it.

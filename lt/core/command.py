@@ -115,10 +115,14 @@ def write_cost(stage: str, arguments: list[str], seconds: float) -> None:
         return
     try:
         cost = {"stage": stage, "arguments": arguments, "seconds": round(seconds, 3), **_memory_and_versions()}
-        name = "_".join([stage, *(argument.lstrip("-") for argument in arguments)])
-        artifacts.write_text(COST / f"{name.replace(os.sep, '-')}.json", json.dumps(cost, indent=1) + "\n")
+        artifacts.write_text(cost_file([stage, *arguments]), json.dumps(cost, indent=1) + "\n")
     except (ImportError, OSError, RuntimeError, ValueError, KeyError):
         pass
+
+
+def cost_file(words: list[str]) -> Path:
+    """Where the cost of a stage's last run is noted. words: its script and arguments"""
+    return COST / f"{'_'.join(word.lstrip('-') for word in words).replace(os.sep, '-')}.json"
 
 
 def _memory_and_versions() -> dict[str, str | float]:

@@ -44,6 +44,12 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def stamp(path: Path) -> tuple[int, int, int]:
+    """Changes when a file is written, or another one takes its place."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
 def swap(new: Path, old: Path) -> bool:
     """Exchanges two folders in one step; False where the system has no call for that. OSError where it fails."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None

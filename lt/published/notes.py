@@ -1,11 +1,10 @@
 """What a stage's run took and who made it, kept beside DVC's run cache, so that it is known wherever DVC restores the stage."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from lt.core import artifacts
-from lt.core.command import COST
+from lt.core.command import cost_file
 from lt.core.schemas import Note
 from lt.published import lock
 
@@ -25,7 +24,7 @@ def link(folder: Path, cache: Path) -> None:
 def take(folder: Path, made: dict[str, dict[str, Any]]) -> None:
     """Turns the costs that stages have left in the workspace into notes of what was made."""
     for entry in made.values():
-        path = folder / COST / f"{'_'.join(part.lstrip('-') for part in lock.command(entry)).replace(os.sep, '-')}.json"
+        path = folder / cost_file(lock.command(entry))
         if path.is_file():
             if cost := _known(path):
                 write(folder, lock.key(entry), cost | {"commit": (folder / COMMIT).read_text(encoding="utf-8")})
