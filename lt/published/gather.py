@@ -140,10 +140,8 @@ def _compared(numbers: dict[str, Any], mean: dict[str, Any], sd: dict[str, Any],
 
 def _is_stale(stage: str, workspace: Workspace, found: Collected) -> bool:
     """Whether a stage was made of other options than this recipe's, or of inputs that have been made anew since."""
-    params = lock.params(found.made[stage])
-    if any(at(workspace.content, key) != value for key, value in params.items()):
-        return True
-    return stage in found.changed and bool(found.changed[stage].inputs)
+    is_other = any(at(workspace.content, key) != value for key, value in lock.params(found.made[stage]).items())
+    return is_other or stage in found.changed and bool(found.changed[stage].inputs)
 
 
 def _by_other_code(stage: str, found: Collected) -> bool:
