@@ -3,9 +3,10 @@
 import hashlib
 import re
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Iterator, Sequence
 
 import lt
 from lt.core.files import read_regular, stamp
@@ -81,17 +82,16 @@ class Begun:
             )
 
 
-def begin(script: str, arguments: list[str]) -> None:
-    """Notes what the stage that this command runs depends on; nothing where no dvc.yaml in the working folder has it."""
+@contextmanager
+def begun(script: str, arguments: list[str]) -> Iterator[None]:
+    """Notes what the stage that this command runs in the block depends on; nothing where no dvc.yaml in the working folder has it."""
     global _begun
     entry = entry_of(read_yaml(GRAPH).get("stages") or {}, ["python", "-m", f"stages.{script}", *arguments]) if GRAPH.is_file() else None
     _begun = Begun(entry) if entry else None
-
-
-def end() -> None:
-    """Forgets it."""
-    global _begun
-    _begun = None
+    try:
+        yield
+    finally:
+        _begun = None
 
 
 def check() -> None:

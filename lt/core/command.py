@@ -35,9 +35,9 @@ def run(main: Callable[[], None], before: Callable[[], None] = lambda: None) -> 
     stage = Path(sys.argv[0]).stem
     try:
         before()
-        attest.begin(stage, sys.argv[1:])
-        main()
-        write_cost(stage, sys.argv[1:], time.perf_counter() - start)
+        with attest.begun(stage, sys.argv[1:]):
+            main()
+            write_cost(stage, sys.argv[1:], time.perf_counter() - start)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("LT_DEBUG"):
             raise
@@ -46,8 +46,6 @@ def run(main: Callable[[], None], before: Callable[[], None] = lambda: None) -> 
         _exit(f"\n{str(error) or STOP_WORDS}\n", error)
     except SystemExit as error:
         _exit(error.code, error)
-    finally:
-        attest.end()
 
 
 def _exit(status: str | int | None, error: BaseException) -> None:
