@@ -33,8 +33,13 @@ CACHE_TOLERANCE = 1e-2
 CHECKED = 1000
 BATCHES = (64, 1, 7)
 META = "model.json"
-# An image file as lt.data.decode opens it: Pillow's smaller decoding of large JPEGs, EXIF, 16-bit grey, transparency.
-READER = """def read(file):
+# How the file is used. Its read opens an image as lt.data.decode does: Pillow's smaller decoding of large JPEGs, EXIF, 16-bit grey,
+# transparency.
+USAGE = """
+import json, torch
+import numpy as np
+from PIL import Image, ImageOps
+def read(file):
     with Image.open(file) as image:
         image.draft("RGB", ({twice}, {twice}))
         ImageOps.exif_transpose(image, in_place=True)
@@ -44,7 +49,13 @@ READER = """def read(file):
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]  # uint8 (1, 3, H, W)
-"""
+extra = {{"{meta}": ""}}
+model = torch.export.load("{output}", extra_files=extra).module()
+model_facts = json.loads(extra["{meta}"])
+classes = model_facts["classes"]
+def classify(file):
+    return model(read(file)).softmax(1)[0]  # ({classes},), under the prior {prior}
+# print(classes[classify("photo.jpg").argmax()])"""
 
 
 class Deployed(nn.Module):
@@ -77,7 +88,9 @@ def main() -> None:
     print(describe(predictor.facts, args.seed is None))
     print(f"{args.output}: {args.output.stat().st_size / 2**20:.1f} MiB; read back, its logits differ from the row's by "
           f"{difference:.1e} of the largest, on {told}")  # fmt: skip
-    print(usage(args.output, predictor.facts))
+    facts = predictor.facts
+    filled = {"twice": 2 * facts["image_size"], "classes": len(facts["classes"]), "prior": facts["prior_name"]}
+    print(USAGE.format(output=args.output, meta=META, **filled))
 
 
 def images_to_compare(settings: Settings, predictor: Predictor) -> tuple[torch.Tensor, str]:
@@ -163,23 +176,6 @@ def difference_of(found: torch.Tensor, expected: torch.Tensor) -> float:
         return 0.0
     scale = expected[expected.isfinite()].abs().max().clamp(min=1)
     return float(((found - expected)[differ].abs() / scale).nan_to_num(nan=torch.inf, posinf=torch.inf).max())
-
-
-def usage(output: Path, facts: dict) -> str:
-    """How the file is used, as Python code."""
-    return (
-        f"\nimport json, torch\n"
-        f"import numpy as np\n"
-        f"from PIL import Image, ImageOps\n"
-        f"{READER.format(twice=2 * facts['image_size'])}"
-        f'extra = {{"{META}": ""}}\n'
-        f'model = torch.export.load("{output}", extra_files=extra).module()\n'
-        f'model_facts = json.loads(extra["{META}"])\n'
-        f'classes = model_facts["classes"]\n'
-        f"def classify(file):\n"
-        f"    return model(read(file)).softmax(1)[0]  # ({len(facts['classes'])},), under the prior {facts['prior_name']}\n"
-        f'# print(classes[classify("photo.jpg").argmax()])'
-    )
 
 
 if __name__ == "__main__":
