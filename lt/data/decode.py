@@ -107,8 +107,7 @@ class ImageFiles:
     def __init__(
         self, files: Sequence[Path], image_size: int, max_corrupt: float = 0.0, packed: bool = False, crop: int | None = None
     ):
-        self.files, self.packed, self.max_corrupt = files, packed, max_corrupt
-        self.decoding = (image_size, crop)
+        self.files, self.packed, self.decoding = files, packed, (image_size, crop)
         self.shape = (len(files), crop or image_size, crop or image_size, 3)
         self.corrupt = Corrupt(files, max_corrupt)
 

@@ -139,12 +139,12 @@ def _batch(kind: str, arguments: dict[str, Any]) -> Any:
         raise ValueError(f"--cluster {kind}: {error}") from None
 
 
-def check_workers(crew: Crew, dataset: str, wanted: dict[str, str]) -> bool:
+def check_workers(crew: Crew, dataset: str) -> bool:
     """Compares the workers that are there with this command; returns whether they have GPUs as a resource.
 
-    dataset: whose index counts    wanted: versions. EngineError where a worker has no, or another, package.
+    dataset: whose index counts. EngineError where a worker has no, or another, package.
     """
-    code = likeness.digest(Path(), dataset)
+    code, wanted = likeness.digest(Path(), dataset), likeness.versions()
     try:
         found = crew.client.run(task.describe, dataset)
     except Exception as error:  # distributed raises what the worker did, or a plain Exception with its words

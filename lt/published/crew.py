@@ -29,7 +29,7 @@ def outcomes(where: str, jobs: list[Job]) -> Iterator[tuple[Job, dict[str, Any]]
         topic = f"table-{uuid.uuid4()}"
         crew.client.subscribe_topic(topic, lambda event: progress.note(event[1]))
         _wait_for_a_worker(crew, progress)
-        has_gpus = cluster.check_workers(crew, jobs[0].space.content["dataset"], likeness.versions())
+        has_gpus = cluster.check_workers(crew, jobs[0].space.content["dataset"])
         common = {"topic": topic, "mark": mark, **_of_this_command(crew, where)}
         futures: dict[str, Any] = {}
         for job in jobs:
