@@ -28,7 +28,9 @@ def outcomes(where: str, jobs: list[Job]) -> Iterator[tuple[Job, dict[str, Any]]
         progress = Progress([job.name for job in jobs], crew.client.dashboard_link)
         topic = f"table-{uuid.uuid4()}"
         crew.client.subscribe_topic(topic, lambda event: progress.note(event[1]))
-        _wait_for_a_worker(crew, progress)
+        while not crew.client.nthreads():  # workers that come later are given work as they come
+            progress.lack_workers()
+            time.sleep(LOOK_S)
         has_gpus = cluster.check_workers(crew, jobs[0].space.content["dataset"])
         common = {"topic": topic, "mark": mark, **_of_this_command(crew, where)}
         futures: dict[str, Any] = {}
@@ -70,13 +72,6 @@ def _outcome(job: Job, future: Any) -> dict[str, Any]:
         raise EngineError("the scheduler is gone; give the same command again to continue, once there is one")
     error = future.exception()
     return {"job": job.name, "made": [], "notes": {}, "failed": {"": f"  {error or type(error).__name__}"}}
-
-
-def _wait_for_a_worker(crew: cluster.Crew, progress: Progress) -> None:
-    """Waits for the first; those that come later are given work as they come."""
-    while not crew.client.nthreads():
-        progress.lack_workers()
-        time.sleep(LOOK_S)
 
 
 def _as_json(job: Job) -> dict[str, Any]:

@@ -48,12 +48,7 @@ def rests_on(made: dict[str, dict[str, Any]], *names: str) -> list[str]:
         deps = [dep["path"] for dep in made[todo.pop()].get("deps", ())]
         for other, entry in made.items():
             outs = [out["path"] for out in entry.get("outs", ())]
-            if other not in found and any(_holds(dep, out) for dep in deps for out in outs):
+            if other not in found and any(out == dep or out.startswith(f"{dep}/") for dep in deps for out in outs):
                 found.add(other)
                 todo.append(other)
     return [other for other in made if other in found]
-
-
-def _holds(dep: str, out: str) -> bool:
-    """Whether an output is a dependency, or inside one that is a folder."""
-    return out == dep or out.startswith(f"{dep}/")

@@ -46,7 +46,9 @@ def work(claims: list[Claim], seeds: list[int], rows: list[str], how: str | None
     with contextlib.closing(crew.outcomes(where, planned)) if planned else contextlib.nullcontext([]) as ended:
         for job, outcome in ended:
             made[job.name] = set(outcome["made"])
-            failed += _told(job.name, outcome["failed"])
+            for stage, last in outcome["failed"].items():
+                failed.append(f"{job.name}: {stage or 'the job'} failed")
+                print(f"\n{failed[-1]}; its last lines:\n{last}\n", flush=True)
             finish(next(claim for claim in claims if claim.space == job.space))
     return failed
 
@@ -82,10 +84,3 @@ def _restore(claim: Claim, done: dict[str, list[int]]) -> None:
     for seeds in sorted({tuple(found) for found in done.values() if found}, key=len):
         workspace.write_params(claim.space, list(seeds))
         workspace.reproduce(claim.space, [row for row, found in done.items() if tuple(found) == seeds], claim.hold)
-
-
-def _told(name: str, failures: dict[str, str]) -> list[str]:
-    """Prints the last lines of what has failed in a job; returns what it was, in a line each."""
-    for stage, last in failures.items():
-        print(f"\n{name}: {stage or 'the job'} failed; its last lines:\n{last}\n", flush=True)
-    return [f"{name}: {stage or 'the job'} failed" for stage in failures]

@@ -65,7 +65,9 @@ def run(job: dict[str, Any], before: dict[str, Any] | None = None) -> dict[str, 
         env=_environment(job, worker), start_new_session=True,
     ) as process:  # fmt: skip
         _close_when_unwanted(process.stdin, is_wanted)
-        _give(process.stdin, job)
+        with contextlib.suppress(OSError, ValueError):  # of a process that has died already, which is told below
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
         said, outcome = deque(maxlen=TOLD_LINES), None
         for line in process.stdout:
             message = json.loads(line[1:]) if line.startswith(MESSAGE) else {}
@@ -89,13 +91,6 @@ def _environment(job: dict[str, Any], worker: Any) -> dict[str, str]:
     if job["devices"]:
         found["CUDA_VISIBLE_DEVICES"] = job["devices"][int(worker.name) % len(job["devices"])]
     return found
-
-
-def _give(stdin: IO[str], job: dict[str, Any]) -> None:
-    """Hands a job to the process; one that has died already is told of later."""
-    with contextlib.suppress(OSError, ValueError):
-        stdin.write(json.dumps(job) + "\n")
-        stdin.flush()
 
 
 def _close_when_unwanted(stdin: IO[str], is_wanted) -> None:

@@ -39,13 +39,12 @@ def check_same(rows: dict[str, dict[str, Any]], wanted: dict[str, str]) -> None:
             for key in sorted(set(wanted) | set(context))
             if context.get(key) != wanted.get(key)
         ]
-        lacking = sorted(keys - _keys(content))
-        if not differing and lacking:
-            differing = [f"the file lacks {', '.join(lacking)}"]
-        if not differing and content["row"] != row:
-            differing = [f"the file is that of row {content['row']}"]
         if differing:
             found[row] = "; ".join(differing)
+        elif lacking := sorted(keys - _keys(content)):
+            found[row] = f"the file lacks {', '.join(lacking)}"
+        elif content["row"] != row:
+            found[row] = f"the file is that of row {content['row']}"
     if found:
         lines = "\n".join(f"  {row}: {what}" for row, what in found.items())
         raise TableError(f"rows that do not belong into one table with the present settings:\n{lines}\n{MEND}")
