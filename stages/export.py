@@ -33,8 +33,8 @@ CACHE_TOLERANCE = 1e-2
 CHECKED = 1000
 BATCHES = (64, 1, 7)
 META = "model.json"
-# How the file is used. Its read opens an image as lt.data.decode does: Pillow's smaller decoding of large JPEGs, EXIF, 16-bit grey,
-# transparency.
+# How the file is used. Its read opens an image as lt.data.decode does: Pillow's smaller decoding of large JPEGs, EXIF, 16-bit
+# grey, transparency.
 USAGE = """
 import json, torch
 import numpy as np

@@ -142,7 +142,7 @@ def _batch(kind: str, arguments: dict[str, Any]) -> Any:
 def check_workers(crew: Crew, dataset: str) -> bool:
     """Compares the workers that are there with this command; returns whether they have GPUs as a resource.
 
-    dataset: whose index counts. EngineError where a worker has no, or another, package.
+    dataset: whose index counts. EngineError where a worker has no, or another, package, or other versions.
     """
     code, wanted = likeness.digest(Path(), dataset), likeness.versions()
     try:

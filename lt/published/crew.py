@@ -102,4 +102,5 @@ def _marked(folder: Path) -> Iterator[str]:
 
 
 def _stop(number: int, frame: Any) -> None:
+    """Ends this command as Ctrl-C does."""
     raise KeyboardInterrupt(STOPPED)

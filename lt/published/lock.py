@@ -42,7 +42,10 @@ def params(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def rests_on(made: dict[str, dict[str, Any]], *names: str) -> list[str]:
-    """Stages that were made, and those whose outputs they have read, directly or not; in dvc.lock's order."""
+    """Stages that were made, and those whose outputs they have read, directly or not; in dvc.lock's order.
+
+    An output has been read where it is a dependency, or inside one that is a folder.
+    """
     found, todo = set(names), [*names]
     while todo:
         deps = [dep["path"] for dep in made[todo.pop()].get("deps", ())]

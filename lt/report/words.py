@@ -30,7 +30,7 @@ def aligned(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def headlines(rows: dict[str, dict[str, Any]]) -> str:
-    """A Markdown table of the headline metrics, as number and aligned have them. rows: row -> {"mean": {metric: value}, "sd": {..}}"""
+    """A Markdown table of the headline metrics, made of number and aligned. rows: row -> {"mean": {metric: value}, "sd": {..}}"""
     names = columns(next(iter(rows.values()))["mean"])
     head = ["row", *(name if name in NO_FRACTION else f"{name} %" for name in names)]
     return aligned(head, [[row, *(number(name, content) for name in names)] for row, content in rows.items()])
