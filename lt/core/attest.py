@@ -84,7 +84,7 @@ class Begun:
 
 @contextmanager
 def begun(script: str, arguments: list[str]) -> Iterator[None]:
-    """Notes, for a block, what the stage that this command runs depends on; nothing where no dvc.yaml in the working folder has it."""
+    """Notes, for a block, what the stage of this command depends on; nothing where no dvc.yaml in the working folder has it."""
     global _begun
     entry = entry_of(read_yaml(GRAPH).get("stages") or {}, ["python", "-m", f"stages.{script}", *arguments]) if GRAPH.is_file() else None
     _begun = Begun(entry) if entry else None

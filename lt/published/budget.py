@@ -43,7 +43,7 @@ def scale(content: dict[str, Any], budget: float) -> dict[str, Any]:
 
 
 def changes(whole: dict[str, Any], cut: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two contents of params.yaml, as `key: before -> after`. prefix: of the keys, where they are a block of it"""
+    """What differs between two contents of params.yaml, as `key: before -> after`. prefix: of the keys of a block in it"""
     found = []
     for key, value in whole.items():
         if isinstance(value, dict):
