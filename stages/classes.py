@@ -6,14 +6,13 @@ python -m stages.classes balms --csv > balms.csv
 Means over seeds, the largest class first. Classes with fewer than 30 test images have the recall's 95 % interval.
 """
 
-import argparse
 import csv
 import sys
 
 import numpy as np
 
 from lt.core import artifacts, params
-from lt.core.command import run
+from lt.core.command import command_line, run
 from lt.core.params import Settings
 from lt.core.schemas import Details
 from lt.evaluate.row import class_lines
@@ -24,7 +23,7 @@ from lt.report.words import aligned
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("row", help="base, a method, or xerm_<teacher>")
     parser.add_argument("--csv", action="store_true", help="comma-separated values, all digits, instead of a table")
     args = parser.parse_args()

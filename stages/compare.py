@@ -6,15 +6,13 @@ python -m stages.compare main:balms bayias:balms --metric tail    a row at two c
 The difference is second minus first, as in `dvc metrics diff`.
 """
 
-import argparse
-
-from lt.core.command import run
+from lt.core.command import command_line, run
 from lt.evaluate.comparison import Comparison, Interval, compare
 from lt.report.revisions import details_of
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("first")
     parser.add_argument("second")
     parser.add_argument("--metric", default="balanced")

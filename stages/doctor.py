@@ -6,19 +6,18 @@ python -m stages.doctor --mend   mends what can lose nothing, and tells the rest
 Not a stage of the graph. The exit code is 1 where something is left that is in the way.
 """
 
-import argparse
 import contextlib
 import sys
 from pathlib import Path
 
-from lt.core.command import run
+from lt.core.command import command_line, run
 from lt.doctor import dvc_files, git_state, outputs
 from lt.doctor.findings import Finding
 from lt.doctor.processes import at_work
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--mend", action="store_true", help="mend what can lose nothing")
     mend = parser.parse_args().mend
     if not Path("dvc.yaml").is_file():

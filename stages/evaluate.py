@@ -6,13 +6,12 @@ python -m stages.evaluate balms --prior prior.json    only prints the accuracy u
                                                       a JSON list of weights in label order, or class name -> weight
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
 from lt.core import artifacts, params
-from lt.core.command import seed_number
+from lt.core.command import command_line, seed_number
 from lt.core.params import Settings
 from lt.core.plugins import unknown
 from lt.core.schemas import Row
@@ -23,7 +22,7 @@ from stages.start import run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("row")
     parser.add_argument("--seed", type=seed_number)
     parser.add_argument("--prior", type=Path)

@@ -7,9 +7,9 @@ is the probabilities that `python -m stages.predict` gives: the images are scale
 and every step from a file to the network are inside, as the extra file model.json, and beside it, in model.json. The file is read back and compared with the row before it gets its name.
 """
 
-import argparse
 import copy
 import io
+import itertools
 import json
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from lt.core import artifacts, keys, params
-from lt.core.command import run, seed_number
+from lt.core.command import command_line, run, seed_number
 from lt.core.params import Settings
 from lt.data.dataset import open_dataset
 from lt.input.square import Square
@@ -33,8 +33,13 @@ CACHE_TOLERANCE = 1e-2
 CHECKED = 1000
 BATCHES = (64, 1, 7)
 META = "model.json"
-# An image file as lt.data.decode opens it: Pillow's smaller decoding of large JPEGs, EXIF, 16-bit grey, transparency.
-READER = """def read(file):
+# How the file is used. Its read opens an image as lt.data.decode does: Pillow's smaller decoding of large JPEGs, EXIF, 16-bit
+# grey, transparency.
+USAGE = """
+import json, torch
+import numpy as np
+from PIL import Image, ImageOps
+def read(file):
     with Image.open(file) as image:
         image.draft("RGB", ({twice}, {twice}))
         ImageOps.exif_transpose(image, in_place=True)
@@ -44,7 +49,13 @@ READER = """def read(file):
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]  # uint8 (1, 3, H, W)
-"""
+extra = {{"{meta}": ""}}
+model = torch.export.load("{output}", extra_files=extra).module()
+model_facts = json.loads(extra["{meta}"])
+classes = model_facts["classes"]
+def classify(file):
+    return model(read(file)).softmax(1)[0]  # ({classes},), under the prior {prior}
+# print(classes[classify("photo.jpg").argmax()])"""
 
 
 class Deployed(nn.Module):
@@ -60,7 +71,7 @@ class Deployed(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--row", required=True, help="base, a method, or xerm_<teacher>")
     parser.add_argument("--output", required=True, type=Path, help="file to write, such as model.pt2")
     parser.add_argument("--seed", type=seed_number, help="default: the first of params.yaml")
@@ -77,7 +88,9 @@ def main() -> None:
     print(describe(predictor.facts, args.seed is None))
     print(f"{args.output}: {args.output.stat().st_size / 2**20:.1f} MiB; read back, its logits differ from the row's by "
           f"{difference:.1e} of the largest, on {told}")  # fmt: skip
-    print(usage(args.output, predictor.facts))
+    facts = predictor.facts
+    filled = {"twice": 2 * facts["image_size"], "classes": len(facts["classes"]), "prior": facts["prior_name"]}
+    print(USAGE.format(output=args.output, meta=META, **filled))
 
 
 def images_to_compare(settings: Settings, predictor: Predictor) -> tuple[torch.Tensor, str]:
@@ -148,14 +161,11 @@ def program_of(predictor: Predictor) -> torch.export.ExportedProgram:
 @torch.no_grad()
 def compare(predictor: Predictor, program: torch.nn.Module, images: torch.Tensor) -> float:
     """Largest difference of the logits of a program and a predictor, in batches of several sizes."""
-    deployed = Deployed(predictor)
-    sizes = [size for _ in range(len(images) // sum(BATCHES) + 1) for size in BATCHES]
-    worst, start = 0.0, 0
-    for size in sizes:
-        batch = images[start : start + size]
-        start += size
-        if len(batch):
-            worst = max(worst, difference_of(program(batch), deployed(batch)))
+    deployed, worst, sizes = Deployed(predictor), 0.0, itertools.cycle(BATCHES)
+    while len(images):
+        size = next(sizes)
+        worst = max(worst, difference_of(program(images[:size]), deployed(images[:size])))
+        images = images[size:]
     return worst
 
 
@@ -166,23 +176,6 @@ def difference_of(found: torch.Tensor, expected: torch.Tensor) -> float:
         return 0.0
     scale = expected[expected.isfinite()].abs().max().clamp(min=1)
     return float(((found - expected)[differ].abs() / scale).nan_to_num(nan=torch.inf, posinf=torch.inf).max())
-
-
-def usage(output: Path, facts: dict) -> str:
-    """How the file is used, as Python code."""
-    return (
-        f"\nimport json, torch\n"
-        f"import numpy as np\n"
-        f"from PIL import Image, ImageOps\n"
-        f"{READER.format(twice=2 * facts['image_size'])}"
-        f'extra = {{"{META}": ""}}\n'
-        f'model = torch.export.load("{output}", extra_files=extra).module()\n'
-        f'model_facts = json.loads(extra["{META}"])\n'
-        f'classes = model_facts["classes"]\n'
-        f"def classify(file):\n"
-        f"    return model(read(file)).softmax(1)[0]  # ({len(facts['classes'])},), under the prior {facts['prior_name']}\n"
-        f'# print(classes[classify("photo.jpg").argmax()])'
-    )
 
 
 if __name__ == "__main__":

@@ -3,16 +3,14 @@
 python -m stages.folds fold-0 fold-1 fold-2 fold-3 fold-4     DVC experiments, branches, tags or commits
 """
 
-import argparse
-
 from lt.core import params
-from lt.core.command import run
+from lt.core.command import command_line, run
 from lt.report.folds import over_folds
 from lt.report.revisions import details_of
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("experiments", nargs="+", metavar="experiment", help="one for each fold")
     args = parser.parse_args()
     rows = params.load().rows()

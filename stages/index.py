@@ -4,18 +4,16 @@ python -m stages.index cifar100
 python -m stages.index imagenet_lt --full     of lists of images: hashes every image, not the sizes of all and one in a thousand
 """
 
-import argparse
-
 import numpy as np
 
 from lt.core import params
-from lt.core.command import run
+from lt.core.command import command_line, run
 from lt.core.plugins import load, path_of
 from lt.data import dataset, index
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("dataset")
     parser.add_argument("--full", action="store_true", help="hash every image; a stage that checks them then reads them all, too")
     args = parser.parse_args()

@@ -11,19 +11,18 @@ are told at the end, with exit code 1; the others are classified. --output write
 path, class, probability, class_2, probability_2 and so on, and error, why it cannot be read.
 """
 
-import argparse
 import json
 from pathlib import Path
 
 from lt import predictions
 from lt.core import params
-from lt.core.command import run, seed_number
+from lt.core.command import command_line, run, seed_number
 from lt.input.device import device
 from lt.predict import Predictor, describe, open_predictor
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image, a folder of them, or a .txt file with a path per line")
     parser.add_argument("--row", required=True, help="base, a method, or xerm_<teacher>")
     parser.add_argument("--seed", type=seed_number, help="default: the first of params.yaml")

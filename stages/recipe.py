@@ -6,13 +6,12 @@ dvc exp run $(python -m stages.recipe cifar100_if100_balms)       runs it
 python -m stages.recipe cifar100_if100_balms --write params.yaml  without DVC
 """
 
-import argparse
 from pathlib import Path
 
 import yaml
 
 from lt.core import artifacts, params
-from lt.core.command import run
+from lt.core.command import command_line, run
 from lt.core.yaml_file import read_yaml
 from lt.published import recipes
 
@@ -21,7 +20,7 @@ REFUSED = "--no-such-recipe"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("recipe", nargs="?")
     parser.add_argument("--list", action="store_true", help="list the recipes with their published balanced accuracies, in percent")
     parser.add_argument("--show", action="store_true", help="tell what it is, instead of the arguments")

@@ -4,10 +4,10 @@ python -m stages.report
 python -m stages.report --prune     removes the files in results/ of rows that params.yaml no longer names, and nothing else
 """
 
-import argparse
 from pathlib import Path
 
 from lt.core import artifacts, params
+from lt.core.command import command_line
 from lt.core.subset import read_subset
 from lt.evaluate.headline import headline
 from lt.evaluate.row import class_lines, rounded
@@ -18,7 +18,7 @@ from stages.start import run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--prune", action="store_true", help="only remove the files of rows that params.yaml no longer names")
     args = parser.parse_args()
     settings = params.load()

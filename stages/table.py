@@ -16,7 +16,7 @@ import argparse
 import contextlib
 
 from lt.core import artifacts, params
-from lt.core.command import run
+from lt.core.command import command_line, run
 from lt.core.options import SEEDS
 from lt.core.plugins import unknown
 from lt.core.yaml_file import read_yaml
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("name", nargs="?")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="if none are given, those of params.yaml")
     parser.add_argument("--budget", type=float, default=1.0, help="share of the epochs, above 0 and at most 1")
@@ -95,7 +95,7 @@ def checked_rows(wanted: list[str] | None, spaces: list[Workspace]) -> list[str]
     return wanted or every
 
 
-def work(spaces: list[Workspace], seeds: list[int], rows: list[str], how: str | None, write, where: str | None = None) -> list[str]:
+def work(spaces: list[Workspace], seeds: list[int], rows: list[str], how: str | None, write, where: str | None) -> list[str]:
     """Runs what is due, recipe by recipe and seed by seed, so that the table stands, and is written, after each seed.
 
     how: what is done with trainings that are out of date    where: the cluster that trains, if one shall

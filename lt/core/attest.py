@@ -3,12 +3,13 @@
 import hashlib
 import re
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Iterator, Sequence
 
 import lt
-from lt.core.files import read_regular
+from lt.core.files import read_regular, stamp
 from lt.core.params import PATH, at
 from lt.core.yaml_file import read_yaml
 
@@ -42,7 +43,7 @@ class Seen:
 
     @staticmethod
     def mark_of(files: list[Path]) -> tuple:
-        return tuple((str(file), *(getattr(file.stat(), f"st_{fact}") for fact in ("size", "mtime_ns", "ino"))) for file in files)
+        return tuple((str(file), *stamp(file)) for file in files)
 
 
 # Taken before torch, whose import takes seconds: what Python reads of the code from here on is compared with it.
@@ -81,17 +82,16 @@ class Begun:
             )
 
 
-def begin(script: str, arguments: list[str]) -> None:
-    """Notes what the stage that this command runs depends on; nothing where no dvc.yaml in the working folder has it."""
+@contextmanager
+def begun(script: str, arguments: list[str]) -> Iterator[None]:
+    """Notes, for a block, what the stage of this command depends on; nothing where no dvc.yaml in the working folder has it."""
     global _begun
     entry = entry_of(read_yaml(GRAPH).get("stages") or {}, ["python", "-m", f"stages.{script}", *arguments]) if GRAPH.is_file() else None
     _begun = Begun(entry) if entry else None
-
-
-def end() -> None:
-    """Forgets it."""
-    global _begun
-    _begun = None
+    try:
+        yield
+    finally:
+        _begun = None
 
 
 def check() -> None:

@@ -35,9 +35,9 @@ def run(main: Callable[[], None], before: Callable[[], None] = lambda: None) -> 
     stage = Path(sys.argv[0]).stem
     try:
         before()
-        attest.begin(stage, sys.argv[1:])
-        main()
-        write_cost(stage, sys.argv[1:], time.perf_counter() - start)
+        with attest.begun(stage, sys.argv[1:]):
+            main()
+            write_cost(stage, sys.argv[1:], time.perf_counter() - start)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("LT_DEBUG"):
             raise
@@ -46,8 +46,6 @@ def run(main: Callable[[], None], before: Callable[[], None] = lambda: None) -> 
         _exit(f"\n{str(error) or STOP_WORDS}\n", error)
     except SystemExit as error:
         _exit(error.code, error)
-    finally:
-        attest.end()
 
 
 def _exit(status: str | int | None, error: BaseException) -> None:
@@ -83,9 +81,14 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def command_line(doc: str) -> argparse.ArgumentParser:
+    """A parser whose --help shows a script's docstring line by line."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
 def arguments(doc: str, *names: str, seed: bool = True) -> argparse.Namespace:
     """Command line of a stage: positional names, and --seed where the stage runs once per seed."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(doc)
     for name in names:
         parser.add_argument(name)
     if seed:
@@ -110,10 +113,14 @@ def write_cost(stage: str, arguments: list[str], seconds: float) -> None:
         return
     try:
         cost = {"stage": stage, "arguments": arguments, "seconds": round(seconds, 3), **_memory_and_versions()}
-        name = "_".join([stage, *(argument.lstrip("-") for argument in arguments)])
-        artifacts.write_text(COST / f"{name.replace(os.sep, '-')}.json", json.dumps(cost, indent=1) + "\n")
+        artifacts.write_text(cost_file([stage, *arguments]), json.dumps(cost, indent=1) + "\n")
     except (ImportError, OSError, RuntimeError, ValueError, KeyError):
         pass
+
+
+def cost_file(words: list[str]) -> Path:
+    """Where the cost of a stage's last run is noted. words: its script and arguments"""
+    return COST / f"{'_'.join(word.lstrip('-') for word in words).replace(os.sep, '-')}.json"
 
 
 def _memory_and_versions() -> dict[str, str | float]:

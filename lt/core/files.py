@@ -8,21 +8,14 @@ import shutil
 import stat
 import sys
 from pathlib import Path
-from typing import BinaryIO
 
 # Of Linux's renameat2: paths are taken as they are, and the two swap places.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 READ_AT_ONCE = 2**20
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """A regular file to be read; OSError where there is none, or something else, such as a pipe, whose reader would wait for ever."""
-    expect_regular(path)
-    return open(path, "rb")
-
-
 def expect_regular(path: Path) -> None:
-    """OSError unless there is a regular file."""
+    """OSError unless there is a regular file: of something else, such as a pipe, a reader would wait for ever."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         number, told = (errno.EISDIR, os.strerror(errno.EISDIR)) if stat.S_ISDIR(mode) else (errno.EINVAL, "it is no regular file")
@@ -30,18 +23,25 @@ def expect_regular(path: Path) -> None:
 
 
 def read_regular(path: Path) -> bytes:
-    """Content of a regular file; OSError as open_regular."""
-    with open_regular(path) as file:
-        return file.read()
+    """Content of a regular file; OSError where there is none."""
+    expect_regular(path)
+    return Path(path).read_bytes()
 
 
 def sha256(path: Path) -> str:
-    """sha256 of a regular file, in hex digits; OSError as open_regular."""
+    """sha256 of a regular file, in hex digits; OSError where there is none."""
+    expect_regular(path)
     digest = hashlib.sha256()
-    with open_regular(path) as file:
+    with open(path, "rb") as file:
         while part := file.read(READ_AT_ONCE):
             digest.update(part)
     return digest.hexdigest()
+
+
+def stamp(path: Path) -> tuple[int, int, int]:
+    """Changes when a file is written, or another one takes its place."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def swap(new: Path, old: Path) -> bool:

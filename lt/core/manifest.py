@@ -9,7 +9,7 @@ from typing import Iterable
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lt.core.files import read_regular, sha256
+from lt.core.files import read_regular, sha256, stamp
 from lt.core.row_names import evaluation
 
 NAME = "manifest.json"
@@ -89,11 +89,11 @@ def wanted() -> bool:
 
 def check_all(folder: Path) -> None:
     """Compares all files of an artifact with its manifest, whatever LT_VERIFY says; raises as `check` does."""
-    listing = folder / NAME
-    _check(folder, _read(listing, _mark(listing)).files if listing.is_file() else [])
+    _check(folder)
 
 
-def _check(folder: Path, names: Iterable[str]) -> None:
+def _check(folder: Path, names: Iterable[str] | None = None) -> None:
+    """names: of the files that are hashed, None for all; all are looked for"""
     listing = folder / NAME
     if not listing.is_file():
         if _is_artifact(folder):
@@ -102,16 +102,17 @@ def _check(folder: Path, names: Iterable[str]) -> None:
                 f"dvc repro {stage_of(folder)} (without DVC: run its stage again); {VARIABLE}=0 takes it as it is"
             )
         return
-    expected = _read(listing, _mark(listing)).files
-    sizes = {name: _size(folder / name) for name in expected}
+    expected = _read(listing, stamp(listing)).files
     for name, entry in expected.items():
-        if sizes[name] != entry.bytes:
-            got = "nothing" if sizes[name] is None else f"{sizes[name]} bytes"
-            raise damaged(folder / name, f"got {got}, expected {entry.bytes} bytes")
-    for path in (folder / name for name in names):
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else None
+        if size != entry.bytes:
+            got = "nothing" if size is None else f"{size} bytes"
+            raise damaged(path, f"got {got}, expected {entry.bytes} bytes")
+    for path in (folder / name for name in (expected if names is None else names)):
         if path.name not in expected:
             raise damaged(path, f"it is not in {listing}, which lists {', '.join(expected)}")
-        if _hash(path, _mark(path)) != expected[path.name].sha256:
+        if _hash(path, stamp(path)) != expected[path.name].sha256:
             raise damaged(path, f"its sha256 is not that in {listing}")
 
 
@@ -136,7 +137,7 @@ def mend(folder: Path) -> str:
 
     DVC believes a cached file that is read-only, and looks at one that is not.
     """
-    if folder.parts[:1] != ("artifacts",) or len(folder.parts) < 2:
+    if not _is_artifact(folder):
         return f"delete {folder} and make it again"
     return (
         f"fetch it again: dvc checkout --force {folder}; if it comes back like this, it is damaged in DVC's cache as well, make it "
@@ -162,16 +163,6 @@ def again(path: Path) -> str:
     if kind == "data" and len(rest) == 1:
         return f"run: python -m stages.index {path.stem}"
     return "delete it and make it again"
-
-
-def _mark(path: Path) -> tuple[int, int, int]:
-    """Changes when a file does."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
 
 
 @lru_cache(maxsize=1024)

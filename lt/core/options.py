@@ -41,7 +41,7 @@ def options_of(path: Path, function: str) -> dict[str, tuple[Any, Any]]:
     raise ValueError(f"{path}: no function {function!r}; every file of {path.parent.name}/ must define it")
 
 
-def constant_of(path: Path, name: str, default: Any = None) -> Any:
+def constant_of(path: Path, name: str, default: Any) -> Any:
     """Value of the module constant `name` in the file `path`, which is parsed, never run; the default where it has none."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:

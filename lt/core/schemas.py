@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, model_validator
 
-from lt.core.options import LARGEST, MOST, Count, Index, Real, Seed
+from lt.core.options import LARGEST, Count, Fraction, Index, NonNegative, Real, Seed
 
 # one for embeddings, which have no colours
 Colours = Annotated[list[Real], Field(min_length=1, max_length=3)]
-Prior = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
+Prior = Annotated[list[Fraction], Field(min_length=1)]
 Digits = Annotated[str, Field(pattern=r"^[0-9]{1,18}$")]
 Metrics = dict[str, float | None]
 
@@ -198,7 +198,7 @@ class Judged(BaseModel):
     classes: list[str]
     train_counts: list[Index]
     test_counts: list[Index]
-    val_size: Annotated[int, Field(ge=0, le=MOST)]
+    val_size: Index
 
     @model_validator(mode="after")
     def _check_lengths(self) -> "Judged":
@@ -237,7 +237,7 @@ class Details(Judged):
 class Note(BaseModel):
     """What is known of a stage's run, beside DVC's run cache: all of it may be missing."""
 
-    seconds: Annotated[float, Field(ge=0, le=LARGEST)] = 0.0
+    seconds: NonNegative = 0.0
     device: str = ""
     torch: str = ""
     python: str = ""
@@ -248,9 +248,9 @@ class Cost(Note):
     """.cost/<stage>_<arguments>.json, which the report page shows."""
 
     arguments: list[str]
-    seconds: Annotated[float, Field(ge=0, le=LARGEST)]
-    peak_rss_mib: Annotated[float, Field(ge=0, le=LARGEST)]
-    peak_gpu_mib: Annotated[float, Field(ge=0, le=LARGEST)] = 0.0
+    seconds: NonNegative
+    peak_rss_mib: NonNegative
+    peak_gpu_mib: NonNegative = 0.0
 
 
 class LockPath(BaseModel):

@@ -45,17 +45,14 @@ def differences(folder: Path, names: Sequence[str], indexed: list[dict[str, Any]
     blocks = [(entry["first"], entry["files"]) for entry in indexed]
     if blocks != [(start, min(BLOCK, len(names) - start)) for start in range(0, len(names), BLOCK)]:
         return [f"changed: the index has {sum(files for _, files in blocks)} images, in blocks that are not those of the list's {len(names)}"]
-    if full:
-        found = sizes(folder, names)
-        if wrong := problems(found, names):
-            return wrong
-    else:
+    if not full:
         samples = [names[entry["first"]] for entry in indexed]
-        at_samples = sizes(folder, samples)
-        if wrong := problems(at_samples, samples):
-            return wrong
-        pairs = zip(indexed, at_samples.tolist())
-        return [f"changed: {names[entry['first']]}" for entry, size in pairs if size != entry["sample_bytes"]]
+        found = sizes(folder, samples)
+        changed = [name for name, size, entry in zip(samples, found.tolist(), indexed) if size != entry["sample_bytes"]]
+        return problems(found, samples) or [f"changed: {name}" for name in changed]
+    found = sizes(folder, names)
+    if wrong := problems(found, names):
+        return wrong
     told = []
     for entry in indexed:
         start, last = entry["first"], entry["first"] + entry["files"]

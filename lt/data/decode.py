@@ -63,12 +63,10 @@ def attempt(file: Path, image_size: int, crop: int | None = None) -> np.ndarray 
         return f"{type(error).__name__}: {error}".replace(str(file), Path(file).name)
 
 
-def refuse(bad: list[tuple[Path, str]], share: float = 0.0) -> None:
-    """ValueError that lists files and why they cannot be decoded; silent where there is none. share: what would be let pass."""
-    if bad:
-        items = [f"{file}: {reason}" for file, reason in bad]
-        allowed = f", more than max_corrupt {share:g} lets pass" if share else ""
-        raise ValueError(listing(f"images cannot be decoded{allowed}; replace or delete them", items))
+def undecodable(bad: list[tuple[Path, str]], share: float) -> str:
+    """Message for files that cannot be decoded, and why. share: of a part, in [0, 1], that would be let pass"""
+    allowed = f", more than max_corrupt {share:g} lets pass" if share else ""
+    return listing(f"images cannot be decoded{allowed}; replace or delete them", [f"{file}: {reason}" for file, reason in bad])
 
 
 def listing(what: str, items: list[str], shown: int = SHOWN) -> str:
@@ -92,7 +90,7 @@ class Corrupt:
         new = {position: reason for position, reason in reasons.items() if position not in self.found}
         self.found |= new
         if len(self.found) > self.share * len(self.files):
-            refuse([(self.files[position], reason) for position, reason in self.found.items()], self.share)
+            raise ValueError(undecodable([(self.files[position], reason) for position, reason in self.found.items()], self.share))
         if new:
             items = [f"{self.files[position]}: {reason}" for position, reason in new.items()]
             what = f"of {len(self.files)} images cannot be decoded (max_corrupt {self.share:g}); grey squares stand for them"
@@ -109,8 +107,7 @@ class ImageFiles:
     def __init__(
         self, files: Sequence[Path], image_size: int, max_corrupt: float = 0.0, packed: bool = False, crop: int | None = None
     ):
-        self.files, self.packed, self.max_corrupt = files, packed, max_corrupt
-        self.decoding = (image_size, crop)
+        self.files, self.packed, self.decoding = files, packed, (image_size, crop)
         self.shape = (len(files), crop or image_size, crop or image_size, 3)
         self.corrupt = Corrupt(files, max_corrupt)
 

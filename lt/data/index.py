@@ -11,6 +11,7 @@ from lt.core.files import sha256
 from lt.core.plugins import module_of, with_defaults
 from lt.core.schemas import IndexFile
 from lt.data.contracts import ListsImages, Prepares
+from lt.data.decode import listing
 
 FOLDER = Path("data")
 # Above it, only a full check reads every byte; a quick one compares names and sizes.
@@ -116,10 +117,8 @@ def verify(name: str, root: Path, options: dict[str, Any], full: bool = True) ->
     if not differences and isinstance(module, ListsImages):  # other lists name other images
         differences = module.compare_images(root, artifacts.read_json(index_path(name), IndexFile).get("images", []), full, **options)
     if differences:
-        more = [f"... and {len(differences) - SHOWN} more"] if len(differences) > SHOWN else []
-        first = f"raw data of {name}: {len(differences)} differences from {index_path(name)}:"
+        told = listing(f"differences from {index_path(name)}", differences, SHOWN)
         raise RawDataError(
-            "\n  ".join([first, *differences[:SHOWN], *more])
-            + "\nRestore the files; or, to take them as they are now, and to download what can be downloaded: "
-            f"python -m stages.index {name}"
+            f"raw data of {name}: {told}\nRestore the files; or, to take them as they are now, and to download what can be "
+            f"downloaded: python -m stages.index {name}"
         )

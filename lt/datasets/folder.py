@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lt.core.options import Count, Fraction, Index, OpenFraction
-from lt.data.decode import ENDINGS, MEAN, OTHER_IMAGES, STD, THREADS, Corrupt, ImageFiles, attempt, listing, refuse
+from lt.data.decode import ENDINGS, MEAN, OTHER_IMAGES, STD, THREADS, Corrupt, ImageFiles, attempt, listing, undecodable
 from lt.data.split import Split
 
 
@@ -51,21 +51,17 @@ def prepare(root: Path, path: str, image_size: int, test_fraction: float, folds:
     folder = Path(root).parent / path
     found, wrong = _layout(folder)
     parts = found if wrong else _parts(folder, test_fraction, folds, fold)
-    too_many: list[tuple[Path, str]] = []
+    corrupt: list[tuple[Path, str]] = []
     for part in parts.values():
         files = _files(folder, part)
         with ThreadPoolExecutor(THREADS) as pool:
             results = pool.map(lambda file: attempt(file, image_size), files)
             bad = {position: result for position, result in enumerate(results) if isinstance(result, str)}
         if len(bad) > max_corrupt * len(files):
-            too_many += [(files[position], reason) for position, reason in bad.items()]
+            corrupt += [(files[position], reason) for position, reason in bad.items()]
         else:
             Corrupt(files, max_corrupt).add(bad)
-    try:
-        refuse(sorted(too_many), max_corrupt)
-    except ValueError as error:
-        wrong.append(str(error))
-    _refuse(wrong)
+    _refuse(wrong + ([undecodable(sorted(corrupt), max_corrupt)] if corrupt else []))
 
 
 def _files(folder: Path, part: dict[str, list[str]]) -> list[Path]:

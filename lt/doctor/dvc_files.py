@@ -100,10 +100,9 @@ def _runs() -> Iterator[Finding]:
 def _cache() -> Path:
     """DVC's cache, which .dvc/config.local or .dvc/config may put elsewhere; relative paths start at .dvc."""
     folder = Path(".dvc")
-    for name in ("config.local", "config"):
-        for key, value in _settings(folder / name).items():
-            if key == "dir":
-                return folder / value
+    for settings in (_settings(folder / "config.local"), _settings(folder / "config")):
+        if "dir" in settings:
+            return folder / settings["dir"]
     return folder / "cache"
 
 

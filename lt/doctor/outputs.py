@@ -33,15 +33,8 @@ def _damaged() -> Iterator[Finding]:
     """Artifacts that differ from their manifests, or have none."""
     inside = (path for path in artifacts.ROOT.rglob("*") if path.is_file())
     for folder in sorted({path.parent for path in inside if not any(part.endswith(".part") for part in path.parts)}):
-        if told := _difference(folder):
-            yield Finding(folder, *told)
-
-
-def _difference(folder: Path) -> tuple[str, str] | None:
-    """How an artifact differs from its manifest, and what is to be done."""
-    try:
-        manifest.check_all(folder)
-    except ArtifactError as error:
-        what, _, todo = str(error).partition("; ")
-        return what.removeprefix(str(folder)).lstrip("/ "), todo
-    return None
+        try:
+            manifest.check_all(folder)
+        except ArtifactError as error:
+            what, _, todo = str(error).partition("; ")
+            yield Finding(folder, what.removeprefix(str(folder)).lstrip("/ "), todo)

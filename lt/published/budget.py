@@ -2,7 +2,7 @@
 
 import copy
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, Iterator
+from typing import Any
 
 
 class BudgetError(ValueError):
@@ -42,9 +42,15 @@ def scale(content: dict[str, Any], budget: float) -> dict[str, Any]:
     return content
 
 
-def changes(whole: dict[str, Any], cut: dict[str, Any]) -> list[str]:
-    """What differs between two contents of params.yaml, as `key: before -> after`."""
-    return [f"{key}: {before} -> {after}" for key, before, after in _changes(whole, cut, "")]
+def changes(whole: dict[str, Any], cut: dict[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two contents of params.yaml, as `key: before -> after`. prefix: of the keys of a block in it"""
+    found = []
+    for key, value in whole.items():
+        if isinstance(value, dict):
+            found += changes(value, cut[key], f"{prefix}{key}.")
+        elif value != cut[key]:
+            found.append(f"{prefix}{key}: {value} -> {cut[key]}")
+    return found
 
 
 def _schedule(block: dict[str, Any], budget: float) -> dict[str, Any]:
@@ -68,11 +74,3 @@ def _inside(value: int, epochs: int, budget: float) -> int:
 def _rounded(value: int, budget: float, least: int) -> int:
     """value * budget, half up; in decimals, since 0.29 * 50 is not 14.5 in binary ones."""
     return max(least, int((value * Decimal(repr(budget))).to_integral_value(ROUND_HALF_UP)))
-
-
-def _changes(whole: dict[str, Any], cut: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any, Any]]:
-    for key, value in whole.items():
-        if isinstance(value, dict):
-            yield from _changes(value, cut[key], f"{prefix}{key}.")
-        elif value != cut[key]:
-            yield f"{prefix}{key}", value, cut[key]

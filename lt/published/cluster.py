@@ -60,17 +60,17 @@ def connected(where: str) -> Iterator[Crew]:
     import dask
     from distributed import Client
 
-    kind = where.partition(":")[0]
+    kind, _, rest = where.partition(":")
     with dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES, "distributed.scheduler.worker-saturation": 1.0}):
         if where.startswith(ADDRESSES):
             with _reached(where) as client:
                 yield Crew(client, [], lambda: None)
         elif kind == "local":
             devices = _devices()
-            with _local(int(where.partition(":")[2]), bool(devices)) as cluster, Client(cluster) as client:
+            with _local(int(rest), bool(devices)) as cluster, Client(cluster) as client:
                 yield Crew(client, devices, lambda: None)
         else:
-            count, arguments = _arguments(kind, where.partition(":")[2])
+            count, arguments = _arguments(kind, rest)
             with _batch(kind, arguments) as cluster, Client(cluster) as client:
                 cluster.scale(count)
                 yield Crew(client, [], lambda: cluster.scale(count))
@@ -139,12 +139,12 @@ def _batch(kind: str, arguments: dict[str, Any]) -> Any:
         raise ValueError(f"--cluster {kind}: {error}") from None
 
 
-def check_workers(crew: Crew, dataset: str, wanted: dict[str, str]) -> bool:
+def check_workers(crew: Crew, dataset: str) -> bool:
     """Compares the workers that are there with this command; returns whether they have GPUs as a resource.
 
-    dataset: whose index counts    wanted: versions. EngineError where a worker has no, or another, package.
+    dataset: whose index counts. EngineError where a worker has no, or another, package, or other versions.
     """
-    code = likeness.digest(Path(), dataset)
+    code, wanted = likeness.digest(Path(), dataset), likeness.versions()
     try:
         found = crew.client.run(task.describe, dataset)
     except Exception as error:  # distributed raises what the worker did, or a plain Exception with its words

@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-import signal
 import time
 import uuid
 from pathlib import Path
 from typing import Any, Iterator
 
 from lt.published import cluster, likeness, notes, task, workspace
-from lt.published.engine import STOPPED, EngineError
+from lt.published.engine import STOPPED, EngineError, stops
 from lt.published.jobs import Job
 from lt.published.progress import Progress
 
@@ -25,12 +24,14 @@ def outcomes(where: str, jobs: list[Job]) -> Iterator[tuple[Job, dict[str, Any]]
     jobs: at least one, whose tables' workspaces are prepared. EngineError where the cluster is lost or a worker is not like this
     command; KeyboardInterrupt on a stop signal: what is at work is then told to save its state.
     """
-    with _stops(), cluster.connected(where) as crew, _marked(jobs[0].space.folder) as mark:
+    with stops(_stop), cluster.connected(where) as crew, _marked(jobs[0].space.folder) as mark:
         progress = Progress([job.name for job in jobs], crew.client.dashboard_link)
         topic = f"table-{uuid.uuid4()}"
         crew.client.subscribe_topic(topic, lambda event: progress.note(event[1]))
-        _wait_for_a_worker(crew, progress)
-        has_gpus = cluster.check_workers(crew, jobs[0].space.content["dataset"], likeness.versions())
+        while not crew.client.nthreads():  # workers that come later are given work as they come
+            progress.lack_workers()
+            time.sleep(LOOK_S)
+        has_gpus = cluster.check_workers(crew, jobs[0].space.content["dataset"])
         common = {"topic": topic, "mark": mark, **_of_this_command(crew, where)}
         futures: dict[str, Any] = {}
         for job in jobs:
@@ -53,7 +54,7 @@ def _follow(crew: cluster.Crew, jobs: list[Job], futures: dict[str, Any], progre
             waiting.remove(job)
             progress.end(job.name, bool(outcome["failed"]))
             for key, note in outcome["notes"].items():
-                notes.put(job.space.folder, key, note)
+                notes.write(job.space.folder, key, note)
             yield job, outcome
         if time.monotonic() - looked_s > WORKERS_S:
             with contextlib.suppress(OSError, RuntimeError):  # a scheduler that is gone cancels its futures
@@ -71,13 +72,6 @@ def _outcome(job: Job, future: Any) -> dict[str, Any]:
         raise EngineError("the scheduler is gone; give the same command again to continue, once there is one")
     error = future.exception()
     return {"job": job.name, "made": [], "notes": {}, "failed": {"": f"  {error or type(error).__name__}"}}
-
-
-def _wait_for_a_worker(crew: cluster.Crew, progress: Progress) -> None:
-    """Waits for the first; those that come later are given work as they come."""
-    while not crew.client.nthreads():
-        progress.lack_workers()
-        time.sleep(LOOK_S)
 
 
 def _as_json(job: Job) -> dict[str, Any]:
@@ -107,20 +101,6 @@ def _marked(folder: Path) -> Iterator[str]:
         path.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _stops() -> Iterator[None]:
-    """SIGTERM and the closing of the terminal end this command as Ctrl-C does, where they are not ignored already."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt(STOPPED)
-
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.getsignal(getattr(signal, name)) for name in names}
-    before = {name: handler for name, handler in before.items() if handler is not signal.SIG_IGN}
-    for name in before:
-        signal.signal(getattr(signal, name), stop)
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+def _stop(number: int, frame: Any) -> None:
+    """Ends this command as Ctrl-C does."""
+    raise KeyboardInterrupt(STOPPED)

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO, Callable, Iterator
+from typing import IO, Any, Callable, Iterator
 
 import psutil
 
@@ -53,7 +53,8 @@ def repro(folder: Path, *arguments: str, show: Callable[[str], None] = print, ho
     """
     (folder / LOG).mkdir(exist_ok=True)
     path = folder / LOG / "repro.txt"
-    with open(path, "w", encoding="utf-8") as log, _stops() as asked:
+    asked: list[int] = []
+    with open(path, "w", encoding="utf-8") as log, stops(lambda number, frame: asked.append(number)):
         process = subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro", *arguments], cwd=folder, env=environment(folder), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=None if sys.stderr.isatty() else subprocess.STDOUT, text=True, errors="replace",
@@ -115,19 +116,18 @@ class _Told(threading.Thread):
 
 
 @contextlib.contextmanager
-def _stops() -> Iterator[list[int]]:
-    """Collects Ctrl-C, SIGTERM and the closing of the terminal, where they are not ignored already."""
-    asked: list[int] = []
+def stops(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Hands Ctrl-C, SIGTERM and the closing of the terminal to a handler, where they are not ignored already."""
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
-    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    before = {number: former for number, former in before.items() if former is not signal.SIG_IGN}
     for number in before:
-        signal.signal(number, lambda number, _: asked.append(number))
+        signal.signal(number, handler)
     try:
-        yield asked
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 def _hand_on(pid: int, times: int, handed_on: dict[int, int]) -> None:

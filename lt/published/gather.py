@@ -102,9 +102,8 @@ def row_of(workspace: Workspace, found: Collected, row: str, published: list[Num
     if not seeds:
         return content | {"status": "not run"}
     last = [evaluation(row, seed) for seed in seeds]
-    under = {stage for name in last for stage in lock.rests_on(found.made, name)}
     # check is made anew with every set of seeds, and has no part in the numbers.
-    stages = [stage for stage in found.made if stage in under and stage.startswith((*TRAINING, "evaluate"))]
+    stages = [stage for stage in lock.rests_on(found.made, *last) if stage.startswith((*TRAINING, "evaluate"))]
     stale = [stage for stage in stages if _is_stale(stage, workspace, found)]
     gone = [name for name, seed in zip(last, seeds) if not measured(workspace, row, seed).is_dir()]
     if stale or gone:
@@ -141,10 +140,8 @@ def _compared(numbers: dict[str, Any], mean: dict[str, Any], sd: dict[str, Any],
 
 def _is_stale(stage: str, workspace: Workspace, found: Collected) -> bool:
     """Whether a stage was made of other options than this recipe's, or of inputs that have been made anew since."""
-    params = lock.params(found.made[stage])
-    if any(at(workspace.content, key) != value for key, value in params.items()):
-        return True
-    return stage in found.changed and bool(found.changed[stage].inputs)
+    is_other = any(at(workspace.content, key) != value for key, value in lock.params(found.made[stage]).items())
+    return is_other or stage in found.changed and bool(found.changed[stage].inputs)
 
 
 def _by_other_code(stage: str, found: Collected) -> bool:

@@ -41,19 +41,17 @@ def params(entry: dict[str, Any]) -> dict[str, Any]:
     return entry.get("params", {}).get("params.yaml", {})
 
 
-def rests_on(made: dict[str, dict[str, Any]], name: str) -> list[str]:
-    """A stage that was made, and those whose outputs it has read, directly or not; in dvc.lock's order."""
-    found, todo = {name}, [name]
+def rests_on(made: dict[str, dict[str, Any]], *names: str) -> list[str]:
+    """Stages that were made, and those whose outputs they have read, directly or not; in dvc.lock's order.
+
+    An output has been read where it is a dependency, or inside one that is a folder.
+    """
+    found, todo = set(names), [*names]
     while todo:
         deps = [dep["path"] for dep in made[todo.pop()].get("deps", ())]
         for other, entry in made.items():
             outs = [out["path"] for out in entry.get("outs", ())]
-            if other not in found and any(_holds(dep, out) for dep in deps for out in outs):
+            if other not in found and any(out == dep or out.startswith(f"{dep}/") for dep in deps for out in outs):
                 found.add(other)
                 todo.append(other)
     return [other for other in made if other in found]
-
-
-def _holds(dep: str, out: str) -> bool:
-    """Whether an output is a dependency, or inside one that is a folder."""
-    return out == dep or out.startswith(f"{dep}/")

@@ -1,11 +1,10 @@
 """What a stage's run took and who made it, kept beside DVC's run cache, so that it is known wherever DVC restores the stage."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from lt.core import artifacts
-from lt.core.command import COST
+from lt.core.command import cost_file
 from lt.core.schemas import Note
 from lt.published import lock
 
@@ -25,33 +24,27 @@ def link(folder: Path, cache: Path) -> None:
 def take(folder: Path, made: dict[str, dict[str, Any]]) -> None:
     """Turns the costs that stages have left in the workspace into notes of what was made."""
     for entry in made.values():
-        path = folder / COST / f"{'_'.join(part.lstrip('-') for part in lock.command(entry)).replace(os.sep, '-')}.json"
+        path = folder / cost_file(lock.command(entry))
         if path.is_file():
             if cost := _known(path):
-                write(folder, entry, cost | {"commit": (folder / COMMIT).read_text(encoding="utf-8")})
+                write(folder, lock.key(entry), cost | {"commit": (folder / COMMIT).read_text(encoding="utf-8")})
             path.unlink()
 
 
 def read(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
     """The note of a stage: seconds, device, versions, commit; kept, where it was made by other code than dvc.lock says. {} where
     it came from elsewhere, and nobody knows."""
-    path = folder / NOTES / f"{lock.key(entry)}.json"
-    return _known(path) if path.is_file() else {}
+    return _known(folder / NOTES / f"{lock.key(entry)}.json")
 
 
 def _known(path: Path) -> dict[str, Any]:
-    """What a file tells, {} where it is no note: what a run took is worth no error."""
+    """What a file tells, {} where there is none, or it is no note: what a run took is worth no error."""
     try:
         return artifacts.read_json(path, Note)
     except artifacts.ArtifactError:
         return {}
 
 
-def write(folder: Path, entry: dict[str, Any], content: dict[str, Any]) -> None:
-    """Replaces the note of a stage."""
-    put(folder, lock.key(entry), content)
-
-
-def put(folder: Path, key: str, content: dict[str, Any]) -> None:
-    """Replaces the note of a stage that was made elsewhere, and has this key of lt/published/lock.py."""
+def write(folder: Path, key: str, content: dict[str, Any]) -> None:
+    """Replaces the note of a stage, made here or elsewhere, that has this key of lt/published/lock.py."""
     artifacts.write_json(folder / NOTES / f"{key}.json", content)

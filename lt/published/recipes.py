@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Iterator
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError
 
@@ -128,14 +128,14 @@ def find(name: str, folder: Path = FOLDER) -> Recipe:
     return recipes[name]
 
 
-def followed(content: dict[str, Any], folder: Path = FOLDER) -> Recipe | None:
+def followed(content: dict[str, Any]) -> Recipe | None:
     """The recipe that the content of params.yaml is, among those with published numbers; None where it is none of them.
 
     What a recipe leaves open, such as seeds, precision and compilation, may be anything; so may the reported row.
     """
     methods = {name: with_defaults("methods", name, options or {}) for name, options in content["methods"].items()}
     content = content | {"methods": methods}
-    for recipe in read_all(folder).values():
+    for recipe in read_all().values():
         try:
             if recipe.published and expand(recipe, content) | {"report": content["report"]} == content:
                 return recipe
@@ -175,27 +175,24 @@ def _apply(name: str, content: dict, key: str, value: Any) -> None:
             _apply(name, content, f"{key}.{inner}", inner_value)
 
 
-def arguments(current: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def arguments(current: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
     """What turns one params.yaml into another, as values for -S of `dvc exp run`: key=value, +key=value to add, ~key to delete.
 
     No argument holds a blank, a quote, or anything else that a shell would change in the output of a command. None is there for
     a value that already stands: deleting a row a second time would be an error.
+
+    prefix: of the keys, where the two are a block of it
     """
-    return list(_differences(current, wanted, ""))
-
-
-def _differences(current: dict, wanted: dict, prefix: str) -> Iterator[str]:
-    for name in current:
-        if name not in wanted:
-            yield f"~{prefix}{name}"
+    found = [f"~{prefix}{name}" for name in current if name not in wanted]
     for name, value in wanted.items():
         key = f"{prefix}{name}"
         if name not in current:
-            yield f"+{key}={text(value)}"
+            found.append(f"+{key}={text(value)}")
         elif isinstance(value, dict) and isinstance(current[name], dict):
-            yield from _differences(current[name], value, f"{key}.")
+            found += arguments(current[name], value, f"{key}.")
         elif value != current[name] or isinstance(value, bool) != isinstance(current[name], bool):
-            yield f"{key}={text(value)}"
+            found.append(f"{key}={text(value)}")
+    return found
 
 
 def text(value: Any) -> str:

@@ -28,11 +28,13 @@ def work(claims: list[Claim], seeds: list[int], rows: list[str], how: str | None
             wanted[claim.space.name] = _due(claim, seeds, rows, how)
     claims = [claim for claim in claims if claim.space.name in wanted]
     planned = jobs.plan([claim.space for claim in claims], wanted, rows)
-    made: dict[str, set[str]] = {job.name: set() for job in planned}
-    left = {claim.space.name: [job for job in planned if job.space == claim.space] for claim in claims}
+    made: dict[str, set[str]] = {}  # job that has ended -> the stages that are done
 
     def finish(claim: Claim) -> None:
+        """Restores and writes a recipe's rows, once all of its jobs have ended."""
         own = [job for job in planned if job.space == claim.space]
+        if any(job.name not in made for job in own):
+            return
         missing = {(row, job.seed) for job in own for row, stage in job.trained.items() if stage not in made[job.name]}
         with _telling(failed):
             _restore(claim, {row: [seed for seed in seeds if (row, seed) not in missing] for row in claim.space.rows() if row in rows})
@@ -40,15 +42,14 @@ def work(claims: list[Claim], seeds: list[int], rows: list[str], how: str | None
             write(claim.space)
 
     for claim in claims:
-        if not left[claim.space.name]:
-            finish(claim)
+        finish(claim)
     with contextlib.closing(crew.outcomes(where, planned)) if planned else contextlib.nullcontext([]) as ended:
         for job, outcome in ended:
             made[job.name] = set(outcome["made"])
-            failed += _told(job.name, outcome["failed"])
-            left[job.space.name].remove(job)
-            if not left[job.space.name]:
-                finish(next(claim for claim in claims if claim.space == job.space))
+            for stage, last in outcome["failed"].items():
+                failed.append(f"{job.name}: {stage or 'the job'} failed")
+                print(f"\n{failed[-1]}; its last lines:\n{last}\n", flush=True)
+            finish(next(claim for claim in claims if claim.space == job.space))
     return failed
 
 
@@ -83,10 +84,3 @@ def _restore(claim: Claim, done: dict[str, list[int]]) -> None:
     for seeds in sorted({tuple(found) for found in done.values() if found}, key=len):
         workspace.write_params(claim.space, list(seeds))
         workspace.reproduce(claim.space, [row for row, found in done.items() if tuple(found) == seeds], claim.hold)
-
-
-def _told(name: str, failures: dict[str, str]) -> list[str]:
-    """Prints the last lines of what has failed in a job; returns what it was, in a line each."""
-    for stage, last in failures.items():
-        print(f"\n{name}: {stage or 'the job'} failed; its last lines:\n{last}\n", flush=True)
-    return [f"{name}: {stage or 'the job'} failed" for stage in failures]

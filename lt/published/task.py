@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import IO, Any, Iterator, Mapping
+from typing import IO, Any, Mapping
 
 from lt.published import likeness, lock, notes, workspace
 from lt.published.engine import STOPPED, TOLD_LINES, EngineError, dvc
@@ -65,7 +65,9 @@ def run(job: dict[str, Any], before: dict[str, Any] | None = None) -> dict[str, 
         env=_environment(job, worker), start_new_session=True,
     ) as process:  # fmt: skip
         _close_when_unwanted(process.stdin, is_wanted)
-        _give(process.stdin, job)
+        with contextlib.suppress(OSError, ValueError):  # of a process that has died already, which is told below
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
         said, outcome = deque(maxlen=TOLD_LINES), None
         for line in process.stdout:
             message = json.loads(line[1:]) if line.startswith(MESSAGE) else {}
@@ -89,13 +91,6 @@ def _environment(job: dict[str, Any], worker: Any) -> dict[str, str]:
     if job["devices"]:
         found["CUDA_VISIBLE_DEVICES"] = job["devices"][int(worker.name) % len(job["devices"])]
     return found
-
-
-def _give(stdin: IO[str], job: dict[str, Any]) -> None:
-    """Hands a job to the process; one that has died already is told of later."""
-    with contextlib.suppress(OSError, ValueError):
-        stdin.write(json.dumps(job) + "\n")
-        stdin.flush()
 
 
 def _close_when_unwanted(stdin: IO[str], is_wanted) -> None:
@@ -144,7 +139,8 @@ def perform(job: dict[str, Any]) -> dict[str, Any]:
     where = f"{socket.gethostname()}, {Path.cwd()},"
     likeness.check_versions(job["versions"], likeness.versions(), where)
     space = Workspace(job["name"], job["content"])
-    with _waiting(space) as hold:
+    with contextlib.ExitStack() as stack:
+        hold = _held(space, stack)
         _clear(space.folder)
         workspace.prepare(space, [job["seed"]], _source(job, where), job["commit"])
         shared = (space.folder / notes.NOTES / job["mark"]).exists()
@@ -167,21 +163,17 @@ def perform(job: dict[str, Any]) -> dict[str, Any]:
     return {"made": list(made), "failed": failed, "notes": {key: note for key, note in noted.items() if note}}
 
 
-@contextlib.contextmanager
-def _waiting(space: Workspace) -> Iterator[IO]:
+def _held(space: Workspace, stack: contextlib.ExitStack) -> IO:
     """Holds a job's workspace, once what a worker that has died left at work there has ended."""
-    with contextlib.ExitStack() as stack:
-        told = False
-        while True:
-            try:
-                hold = stack.enter_context(held(space.folder))
-                break
-            except InUse:
-                if not told:
-                    say(told="waits for what an earlier worker has left at work here")
-                told = True
-                time.sleep(1)
-        yield hold
+    told = False
+    while True:
+        try:
+            return stack.enter_context(held(space.folder))
+        except InUse:
+            if not told:
+                say(told="waits for what an earlier worker has left at work here")
+            told = True
+            time.sleep(1)
 
 
 def _clear(folder: Path) -> None:

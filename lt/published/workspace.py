@@ -135,7 +135,7 @@ def write_params(workspace: Workspace, seeds: list[int]) -> None:
     artifacts.write_text(workspace.folder / "params.yaml", f"# Written by python -m stages.table: {workspace.name}\n{text}")
 
 
-def reproduce(workspace: Workspace, rows: list[str], hold: IO | None = None, again: Iterable[str] = ()) -> None:
+def reproduce(workspace: Workspace, rows: list[str], hold: IO, again: Iterable[str] = ()) -> None:
     """Makes these rows over the seeds of params.yaml: what is up to date stays, what the cache has is restored, the rest runs.
 
     again: stages that run whatever DVC thinks of them. The project's remote, if it has one, is asked for what the cache has not.
@@ -147,7 +147,7 @@ def reproduce(workspace: Workspace, rows: list[str], hold: IO | None = None, aga
     run(workspace.stages(rows))
 
 
-def make(workspace: Workspace, arguments: list[str], hold: IO | None, show: Callable[[str], None]) -> None:
+def make(workspace: Workspace, arguments: list[str], hold: IO, show: Callable[[str], None]) -> None:
     """`dvc repro` with these arguments, through the remote where there is one; notes what the stages took. Raises as `reproduce` does."""
     pull = ["--pull"] if has_remote(workspace.folder) and "--force" not in arguments else []
     try:
@@ -206,15 +206,14 @@ def keep(workspace: Workspace, stages: list[str]) -> None:
     dvc(workspace.folder, "commit", "--quiet", "--force", *stages)
     after = lock.read(workspace.folder)
     for stage in stages:
-        notes.write(workspace.folder, after[stage], notes.read(workspace.folder, before[stage]) | {"kept": True})
+        notes.write(workspace.folder, lock.key(after[stage]), notes.read(workspace.folder, before[stage]) | {"kept": True})
 
 
 def kept(workspace: Workspace, rows: list[str]) -> list[str]:
     """Trainings under these rows that were kept although other code has made them."""
-    found, made = collect(workspace), lock.read(workspace.folder)
+    made = lock.read(workspace.folder)
     last = [stage for stage in workspace.stages(rows) if stage in made]
-    under = {stage for name in last for stage in lock.rests_on(made, name)}
-    return [stage for stage in made if stage in under and "kept" in found.notes[stage]]
+    return [stage for stage in lock.rests_on(made, *last) if "kept" in notes.read(workspace.folder, made[stage])]
 
 
 def measured(workspace: Workspace, row: str, seed: int) -> Path:

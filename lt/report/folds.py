@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from lt.evaluate.headline import NO_FRACTION, columns
 from lt.evaluate.row import over_seeds
 from lt.report.table import TableError
-from lt.report.words import aligned, number
+from lt.report.words import headlines
 
 # What differs between folds: the images, and so the imbalance of images that are taken as they are.
 BY_FOLD = ("fold", "subset", "imbalance")
@@ -27,13 +26,9 @@ def over_folds(rows: dict[str, list[dict[str, Any]]]) -> str:
         expected = [f"{fold} of {number_of}" for fold in range(number_of)]
         if sorted(found) != sorted(expected):
             raise TableError(f"{row}: got the folds {', '.join(found)}, expected each of {', '.join(expected)} once")
-    names = columns(first["mean"])
-    lines = []
-    for row, folds in rows.items():
-        mean, sd = over_seeds([details["mean"] for details in folds])
-        lines.append([row, *(number(name, {"mean": mean, "sd": sd}) for name in names)])
-    head = ["row", *(name if name in NO_FRACTION else f"{name} %" for name in names)]
-    return f"{_preamble(first['context'], number_of)}\n\n{aligned(head, lines)}"
+    means = {row: over_seeds([details["mean"] for details in folds]) for row, folds in rows.items()}
+    table = headlines({row: {"mean": mean, "sd": sd} for row, (mean, sd) in means.items()})
+    return f"{_preamble(first['context'], number_of)}\n\n{table}"
 
 
 def _check(details: dict[str, Any], first: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from lt.core.row_names import evaluation
 from lt.core.schemas import Measured
 from lt.evaluate.row import over_seeds
 
+
 def read_details(row: str, seeds: list[int], project: Path = Path()) -> dict[str, Any]:
     """Content of results/details/<row>.json, not rounded, from what stages.evaluate has measured on each seed.
 
@@ -20,10 +21,9 @@ def read_details(row: str, seeds: list[int], project: Path = Path()) -> dict[str
         expected, context = first["context"], content["context"]
         differing = [f"{key} {context.get(key)}, expected {value}" for key, value in expected.items() if context.get(key) != value]
         if differing:
-            stage = evaluation(row, seed)
             raise artifacts.ArtifactError(
                 f"{artifacts.row_dir(row, seed)} was made with {'; '.join(differing)}, as seed {seeds[0]} was; "
-                f"make seed {seed} anew: dvc repro {stage}"
+                f"make seed {seed} anew: dvc repro {evaluation(row, seed)}"
             )
     results = {str(seed): content["result"] for seed, content in found.items()}
     mean, sd = over_seeds([result["metrics"] for result in results.values()])

@@ -5,9 +5,8 @@ from typing import Any
 from lt.core.context import made_of
 from lt.core.params import AXES, Settings
 from lt.core.subset import Subset
-from lt.evaluate.headline import HEADLINE, NO_FRACTION, ORACLE, columns
-from lt.report.words import aligned, number
-
+from lt.evaluate.headline import HEADLINE, ORACLE
+from lt.report.words import headlines
 
 # A command for rows that are stale or missing.
 MEND = "make them anew: dvc repro (without DVC: the stages of these rows, python -m stages.evaluate ROW, then the report)"
@@ -40,13 +39,12 @@ def check_same(rows: dict[str, dict[str, Any]], wanted: dict[str, str]) -> None:
             for key in sorted(set(wanted) | set(context))
             if context.get(key) != wanted.get(key)
         ]
-        lacking = sorted(keys - _keys(content))
-        if not differing and lacking:
-            differing = [f"the file lacks {', '.join(lacking)}"]
-        if not differing and content["row"] != row:
-            differing = [f"the file is that of row {content['row']}"]
         if differing:
             found[row] = "; ".join(differing)
+        elif lacking := sorted(keys - _keys(content)):
+            found[row] = f"the file lacks {', '.join(lacking)}"
+        elif content["row"] != row:
+            found[row] = f"the file is that of row {content['row']}"
     if found:
         lines = "\n".join(f"  {row}: {what}" for row, what in found.items())
         raise TableError(f"rows that do not belong into one table with the present settings:\n{lines}\n{MEND}")
@@ -62,11 +60,7 @@ def markdown(rows: dict[str, dict[str, Any]], context: dict[str, str]) -> str:
 
     rows: row -> content of results/details/<row>.json, as check_same lets them pass
     """
-    some = next(iter(rows.values()))
-    names = columns(some["mean"])
-    header = ["row", *(name if name in NO_FRACTION else f"{name} %" for name in names)]
-    lines = [[row, *(number(name, content) for name in names)] for row, content in rows.items()]
-    return f"{_preamble(context, some)}\n\n{aligned(header, lines)}\n"
+    return f"{_preamble(context, next(iter(rows.values())))}\n\n{headlines(rows)}\n"
 
 
 def _preamble(context: dict[str, str], details: dict[str, Any]) -> str:

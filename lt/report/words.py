@@ -1,8 +1,8 @@
-"""Numbers for reading: a mean with its deviation, a table that lines up, a time."""
+"""Numbers for reading: a mean with its deviation, tables that line up, a time."""
 
 from typing import Any, Sequence
 
-from lt.evaluate.headline import NO_FRACTION
+from lt.evaluate.headline import NO_FRACTION, columns
 
 
 def number(metric: str, row: dict[str, Any], before: str = "", after: str = "") -> str:
@@ -27,6 +27,13 @@ def aligned(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
         cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
         table.append(f"| {' | '.join(cells)} |")
     return "\n".join(table)
+
+
+def headlines(rows: dict[str, dict[str, Any]]) -> str:
+    """A Markdown table of the headline metrics, made of number and aligned. rows: row -> {"mean": {metric: value}, "sd": {..}}"""
+    names = columns(next(iter(rows.values()))["mean"])
+    head = ["row", *(name if name in NO_FRACTION else f"{name} %" for name in names)]
+    return aligned(head, [[row, *(number(name, content) for name in names)] for row, content in rows.items()])
 
 
 def in_words(seconds: float) -> str:
