@@ -34,6 +34,7 @@ from benchmarks.bad_case import Case
 from benchmarks.bad_project import make
 from benchmarks.stage import run_stage
 from lt.core import manifest
+from lt.core.files import inside
 
 ROOT = Path(__file__).parent.parent
 FAULTS = ("SILENT", "UNNAMED", "TRACEBACK", "HANG")
@@ -76,7 +77,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     args.good = args.good and args.good.resolve()
-    with tempfile.TemporaryDirectory(prefix="bad-inputs-") as folder, contextlib.chdir(folder):
+    with tempfile.TemporaryDirectory(prefix="bad-inputs-") as folder, inside(folder):
         good = args.good or Path(folder) / "good"
         if not good.is_dir():
             with contextlib.redirect_stdout(io.StringIO()):
@@ -176,7 +177,7 @@ class Trial:
         manifest.forget()
         printed, problem, status = io.StringIO(), "", None
         before = dict(os.environ)
-        with contextlib.chdir(self.place), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        with inside(self.place), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             os.environ.update(case.env)
             try:
                 with limit(TRAINING_S if case.trains else HANG_CPU_S):

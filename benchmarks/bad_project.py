@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import yaml
-from contextlib import chdir
 
 from benchmarks import jpeg_tree
 from benchmarks.stage import run_stage
+from lt.core.files import inside
 
 ROOT = Path(__file__).parent.parent
 SIZES = jpeg_tree.Sizes(classes=3, train=14, imbalance=3, val_per_class=1, test_per_class=2)
@@ -57,7 +57,7 @@ def make(folder: Path) -> Path:
         for name, changes in SETTINGS.items():
             place = folder / name
             _begin(place, name, changes)
-            with chdir(place):
+            with inside(place):
                 for line in COMMANDS[name]:
                     run_stage(*line.split())
     finally:

@@ -14,6 +14,7 @@ import yaml
 from benchmarks.stage import run_stage
 from benchmarks.timing import Row, medians
 from lt.core import artifacts, manifest
+from lt.core.files import inside
 
 ROOT = Path(__file__).parent.parent
 # (views, images, width) of features: of CIFAR-100-LT.
@@ -48,7 +49,7 @@ def stages(folder: Path, quick: bool) -> tuple[float, float]:
     lines = ["subsample", "base --seed 0", "features --seed 0", *(f"retrain {name} --seed 0" for name in methods)]
     lines += [*(f"distill {name} --seed 0" for name in teachers), "evaluate base", *(f"evaluate {name}" for name in methods)]
     lines += [*(f"evaluate xerm_{name}" for name in teachers), "report"]
-    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()), timed() as hashing_s:
+    with inside(folder), contextlib.redirect_stdout(io.StringIO()), timed() as hashing_s:
         start = time.process_time()
         for line in lines:
             manifest.forget()  # as another process would begin

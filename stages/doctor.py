@@ -6,11 +6,11 @@ python -m stages.doctor --mend   mends what can lose nothing, and tells the rest
 Not a stage of the graph. The exit code is 1 where something is left that is in the way.
 """
 
-import contextlib
 import sys
 from pathlib import Path
 
 from lt.core.command import command_line, run
+from lt.core.files import inside
 from lt.doctor import dvc_files, git_state, outputs
 from lt.doctor.findings import Finding
 from lt.doctor.processes import at_work
@@ -33,7 +33,7 @@ def main() -> None:
 def examine(folder: Path, mend: bool) -> int:
     """Tells, and mends, what is found in a project or a workspace; returns how much is left that is in the way."""
     left = 0
-    with contextlib.chdir(folder):
+    with inside(folder):
         # dvc.lock is taken from git, so that git comes first
         for look in (git_state.look, dvc_files.look, outputs.look):
             for finding in look():

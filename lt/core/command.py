@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import platform
+import select
 import signal
 import sys
 import time
@@ -38,14 +39,28 @@ def run(main: Callable[[], None], before: Callable[[], None] = lambda: None) -> 
         with attest.begun(stage, sys.argv[1:]):
             main()
             write_cost(stage, sys.argv[1:], time.perf_counter() - start)
+        sys.stdout.flush()
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("LT_DEBUG"):
             raise
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            _exit(1, error)
         _exit(f"\nerror: {str(error) or type(error).__name__}\n", error)
     except KeyboardInterrupt as error:
         _exit(f"\n{str(error) or STOP_WORDS}\n", error)
     except SystemExit as error:
         _exit(error.code, error)
+
+
+def _nobody_reads() -> bool:
+    """Whether what this process prints goes to one that has ended, as head does when it has enough; from then on it goes nowhere."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # there is no poll on Windows, and no file behind every stdout
+        looked = select.poll()
+        looked.register(sys.stdout, 0)
+        if looked.poll(0):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return True
+    return False
 
 
 def _exit(status: str | int | None, error: BaseException) -> None:

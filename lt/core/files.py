@@ -1,5 +1,6 @@
 """Files by their paths: only regular ones are read, and a folder takes the place of another in one step."""
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -8,6 +9,7 @@ import shutil
 import stat
 import sys
 from pathlib import Path
+from typing import Iterator
 
 # Of Linux's renameat2: paths are taken as they are, and the two swap places.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -36,6 +38,17 @@ def sha256(path: Path) -> str:
         while part := file.read(READ_AT_ONCE):
             digest.update(part)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """A folder as the working folder, for a block: contextlib.chdir, which Python 3.10 lacks."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def stamp(path: Path) -> tuple[int, int, int]:

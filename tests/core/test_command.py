@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -31,6 +33,14 @@ def test_debugging_shows_where_an_error_came_from(monkeypatch):
     monkeypatch.setenv("LT_DEBUG", "1")
     with pytest.raises(ValueError):
         command.run(fail_with(ValueError("too few seeds")))
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_has_enough_ends_a_command_without_a_word(lines, tmp_path):
+    (tmp_path / "talk.py").write_text(f"from lt.core.command import run\nrun(lambda: print('line\\n' * {lines}, end=''))\n")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-c", "python talk.py 2> words | true"], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "words").read_text() == ""
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "x", "", "4294967296", "9" * 5000, "\u0662"])
