@@ -13,9 +13,9 @@ from lt.report.revisions import details_of
 
 def main() -> None:
     parser = command_line(__doc__)
-    parser.add_argument("first")
-    parser.add_argument("second")
-    parser.add_argument("--metric", default="balanced")
+    parser.add_argument("first", help="a row, or REVISION:ROW")
+    parser.add_argument("second", help="another one")
+    parser.add_argument("--metric", default="balanced", help="what is compared, default balanced")
     args = parser.parse_args()
     first, second = details_of(args.first), details_of(args.second)
     print(describe(args.first, args.second, first, second, compare(first, second, args.metric)))

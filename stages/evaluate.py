@@ -23,9 +23,9 @@ from stages.start import run
 
 def main() -> None:
     parser = command_line(__doc__)
-    parser.add_argument("row")
-    parser.add_argument("--seed", type=seed_number)
-    parser.add_argument("--prior", type=Path)
+    parser.add_argument("row", help="base, a method, or xerm_<teacher>")
+    parser.add_argument("--seed", type=seed_number, help="default: each seed of params.yaml")
+    parser.add_argument("--prior", type=Path, help="a JSON file: class weights to be tested under")
     args = parser.parse_args()
     settings = params.load()
     if args.row not in settings.rows():
