@@ -9,9 +9,8 @@ DOWNLOADED = {"timm": "hub"}
 
 def mistakes(content: dict) -> list[str]:
     """What is wrong with the file that the selected model's weights are to come from, if they are to come from one."""
-    model = content.get("model")
-    weights = at(content, f"models.{model}.weights")
-    own = DOWNLOADED.get(model, "torchvision")
+    model = str(content.get("model"))
+    weights, own = at(content, f"models.{model}.weights"), DOWNLOADED.get(model, "torchvision")
     if not isinstance(weights, str) or weights == own:
         return []
     try:

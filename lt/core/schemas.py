@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, model_validator
 
-from lt.core.options import LARGEST, Count, Fraction, Index, NonNegative, Real, Seed
+from lt.core.options import LARGEST, Count, Index, NonNegative, Real, Seed
 
 # one for embeddings, which have no colours
 Colours = Annotated[list[Real], Field(min_length=1, max_length=3)]
-Prior = Annotated[list[Fraction], Field(min_length=1)]
+Prior = Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
 Digits = Annotated[str, Field(pattern=r"^[0-9]{1,18}$")]
 Metrics = dict[str, float | None]
 

@@ -140,7 +140,8 @@ def _labels(where: Path, arrays: dict[str, np.ndarray], num_rows: int) -> tuple[
             raise ValueError(f"{where}: labels: got {unknown[:SHOWN]}, which are not among the {len(names)} names in classes")
         return np.array([position[label] for label in labels.tolist()], dtype=np.int64), tuple(position)
     if labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise ValueError(f"{where}: labels: got {labels.dtype}, least {labels.min()}, expected whole numbers from 0, or names")
+        least = f", least {labels.min()}" if labels.dtype.kind in "if" else ""
+        raise ValueError(f"{where}: labels: got {labels.dtype}{least}, expected whole numbers from 0, or names")
     num_classes = int(labels.max()) + 1
     if classes is not None and len(classes) < num_classes:
         raise ValueError(f"{where}: classes: got {classes.shape}, expected at least {num_classes} names, as labels go to {num_classes - 1}")

@@ -10,11 +10,12 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import torch
 
 from lt.core.environment import real_number
+from lt.core.files import read_regular
 from lt.training import distributed
 from lt.training.precision import can_compile
 
@@ -75,13 +76,13 @@ class Checkpoint:
         for _, path in sorted(others)[:-OTHERS_KEPT]:
             _remove(path)
 
-    def read(self, kinds: dict[str, type] = {}) -> dict[str, Any] | None:
+    def read(self, kinds: dict[str, type] = {}, fits: Callable[[dict[str, Any]], bool] = lambda saved: True) -> dict[str, Any] | None:
         """The last saved state, or None; a file that cannot be read, or is of another shape, is as good as none.
 
-        kinds: key that has to be in it -> type of its value
+        kinds: key that has to be in it -> type of its value    fits: whether these values go together
         """
         try:
-            content = self.path.read_bytes()
+            content = read_regular(self.path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -93,6 +94,7 @@ class Checkpoint:
         try:
             saved = torch.load(io.BytesIO(memoryview(content)[32:]), map_location="cpu", weights_only=True)
             wrong = [key for key, kind in kinds.items() if not isinstance(saved[key], kind)]
+            wrong += [] if wrong or fits(saved) else ["its parts do not fit together"]
         except Exception as error:  # torch meets files of another shape with many types of errors
             wrong = [f"{type(error).__name__}: {error}".splitlines()[0]]
         if wrong:

@@ -267,10 +267,16 @@ def _save(run: Run, epoch: int, step: int, losses: list[torch.Tensor]) -> bool:
     return saved
 
 
+def _fits(saved: dict[str, Any]) -> bool:
+    """Whether a saved state has a loss for each step of its epoch, and a line of the log for each epoch before it."""
+    is_log = len(saved["log"]) == saved["epoch"] and all(isinstance(line, dict) for line in saved["log"])
+    return is_log and saved["losses"].shape == (saved["step"], 3)
+
+
 def _restore(run: Run) -> tuple[int, int, list[torch.Tensor]]:
     """Continues from the saved state, if there is one: the epoch, the number of its steps that are done, and what they gave."""
     kinds = {"epoch": int, "step": int, "losses": torch.Tensor, "log": list, "optimizer": dict, **dict.fromkeys(_modules(run), dict)}
-    saved = run.state.read(kinds) if run.state else None
+    saved = run.state.read(kinds, _fits) if run.state else None
     if not distributed.equal(saved["epoch"] if saved else -1, saved["step"] if saved else -1):
         raise TrainingError(f"{run.name}: the processes found different states; {run.state.folder} has to be one folder for all")
     if saved is None:

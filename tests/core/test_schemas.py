@@ -148,6 +148,9 @@ def test_a_prior_of_another_number_of_classes_is_told(tmp_path, kind, network):
     artifacts.write_json(path, network | {"logit_prior": [0.2, 0.3, 0.5], "context": CONTEXT})
     with pytest.raises(ArtifactError, match="row.json: .*logit_prior: got 3 weights, expected 2, one per class"):
         artifacts.read_json(path, kind)
+    artifacts.write_json(path, network | {"logit_prior": [0.0, 1.0], "context": CONTEXT})
+    with pytest.raises(ArtifactError, match="row.json: logit_prior.0: .* greater than 0"):
+        artifacts.read_json(path, kind)
 
 
 def test_a_digit_that_is_another_than_was_written_is_told(tmp_path):

@@ -84,6 +84,7 @@ def with_nan() -> np.ndarray:
         ({"features": np.array([[None]] * 70, dtype=object)}, "without objects, which would be unpickled"),
         ({"labels": np.zeros(69, dtype=int)}, r"labels: got shape \(69,\), expected \(70,\)"),
         ({"labels": np.full(70, 0.5)}, "labels: got float64, .* expected whole numbers from 0"),
+        ({"labels": make()["labels"].astype("S")}, r"labels: got \|S\d+, expected whole numbers from 0, or names"),
         ({"labels": make()["labels"] - 1}, "least -1, expected whole numbers from 0"),
         ({"labels": make()["labels"] * 2}, r"no row to train on of 2 of 5 classes, 1 \(1\), 3 \(3\); labels must be without gaps"),
         ({"labels": make()["labels"] * 10**9}, "without gaps"),

@@ -134,6 +134,10 @@ def test_a_network_of_timm_is_told_its_own_word(project):
     assert told.startswith("models.timm.weights: torchvision cannot be read") and "expected hub, or a file" in told
 
 
+def test_a_model_that_is_no_name_is_left_to_others(project):
+    assert weights.mistakes({"model": {"a": 1}, "models": {"timm": {"weights": "hub"}}}) == []
+
+
 def test_it_is_told_along_with_all_other_mistakes(project):
     told = mistakes("data/r50.pth", imbalance=-3, loss="bayes")
     assert len(told) == 3 and any(f"write weights: data/r50.pth@sha256:{DIGEST[:12]}" in line for line in told)

@@ -171,6 +171,19 @@ def test_a_killed_training_ends_in_the_same_bytes(kind, steps, state, monkeypatc
     assert result(whole)[0][0] != checkpoint.digest(run(None).model)
 
 
+@pytest.mark.parametrize("change", [{"log": []}, {"log": [1]}, {"losses": torch.zeros(3)}, {"step": STEPS - 1}], ids=str)
+def test_a_state_whose_parts_do_not_go_together_is_told_and_not_used(change, state, monkeypatch, capsys):
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        after_steps(patch, STEPS + 1, die)
+        engine.train(make_run(state))
+    state.save(state.read() | change)
+    resumed, whole = make_run(state), make_run(None)
+    engine.train(resumed)
+    engine.train(whole)
+    assert "is of another shape (its parts do not fit together); training starts from the beginning" in capsys.readouterr().out
+    assert result(resumed) == result(whole)
+
+
 def test_an_epoch_starts_once_even_if_it_is_resumed(state, monkeypatch):
     first, second = Stateful(), Stateful()
     with monkeypatch.context() as patch, pytest.raises(MemoryError):

@@ -85,6 +85,15 @@ def test_a_state_of_another_shape_is_told_and_not_used(content, folder, capsys):
     assert f"{state.path} is of another shape (" in capsys.readouterr().out
 
 
+def test_a_pipe_in_place_of_a_state_is_told_and_not_waited_for(folder, capsys):
+    state = checkpoint.Checkpoint("base-0", {})
+    state.save(CONTENT)
+    state.path.unlink()
+    os.mkfifo(state.path)
+    assert state.read() is None
+    assert f"{state.path} cannot be read (it is no regular file); training starts from the beginning" in capsys.readouterr().out
+
+
 def test_a_whole_file_that_torch_did_not_write_is_told(folder, capsys):
     state = checkpoint.Checkpoint("base-0", {})
     state.save(CONTENT)
