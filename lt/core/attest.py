@@ -86,7 +86,7 @@ class Begun:
 def begun(script: str, arguments: list[str]) -> Iterator[None]:
     """Notes, for a block, what the stage of this command depends on; nothing where no dvc.yaml in the working folder has it."""
     global _begun
-    entry = entry_of(read_yaml(GRAPH).get("stages") or {}, ["python", "-m", f"stages.{script}", *arguments]) if GRAPH.is_file() else None
+    entry = entry_of(read_yaml(GRAPH).get("stages"), ["python", "-m", f"stages.{script}", *arguments]) if GRAPH.is_file() else None
     _begun = Begun(entry) if entry else None
     try:
         yield
@@ -100,11 +100,16 @@ def check() -> None:
         _begun.check()
 
 
-def entry_of(stages: dict[str, Any], command: list[str]) -> dict[str, list[str]] | None:
-    """`deps` and `params` of the stage that a command is, its variables filled in; None where it is none of them."""
+def entry_of(stages: Any, command: list[str]) -> dict[str, list[str]] | None:
+    """`deps` and `params` of the stage that a command is, its variables filled in; None where it is none of them.
+
+    stages: of dvc.yaml; those of another kind than here, and what DVC itself refuses, are passed over
+    """
     found = []
-    for body in stages.values():
-        body = body.get("do", body)
+    bodies = [body.get("do", body) for body in stages.values() if isinstance(body, dict)] if isinstance(stages, dict) else []
+    for body in bodies:
+        if not isinstance(body, dict) or not isinstance(body.get("cmd"), str):
+            continue
         texts = VARIABLE.split(body["cmd"])
         match = re.fullmatch("".join(r"(\S+)" if place % 2 else re.escape(text) for place, text in enumerate(texts)), " ".join(command))
         if match:
@@ -117,7 +122,7 @@ def entry_of(stages: dict[str, Any], command: list[str]) -> dict[str, list[str]]
     def filled(text: str) -> str:
         return VARIABLE.sub(lambda name: str(scope.get(name[1], at(content, name[1]))), text)
 
-    return {kind: [filled(text) for text in body.get(kind, [])] for kind in ("deps", "params")}
+    return {kind: [filled(text) for text in body.get(kind) or [] if isinstance(text, str)] for kind in ("deps", "params")}
 
 
 def differences(key: str, old: Any, new: Any) -> list[str]:

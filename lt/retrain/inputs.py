@@ -26,7 +26,8 @@ def read_inputs(
     views = artifacts.read_array(folder / "views.npy", dtype="float", mmap=True)
     clean = artifacts.read_array(folder / "clean.npy", dtype="float", mmap=True)
     width = base.head.spec["feature_dim"]
-    if not len(views) or views.shape[1:] != clean.shape or len(clean) != len(subset.train_labels) or clean.shape[-1] != width:
+    is_clean = clean.ndim > 1 and (len(clean), clean.shape[-1]) == (len(subset.train_labels), width)
+    if not is_clean or views.shape[1:] != clean.shape or not len(views):
         raise artifacts.ArtifactError(
             f"{folder}: got views {views.shape} and clean {clean.shape}, expected (K, N, .., {width}) and (N, .., {width}) with N = "
             f"{len(subset.train_labels)}; run the stage features again"

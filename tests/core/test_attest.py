@@ -196,3 +196,12 @@ def test_dvc_never_records_a_training_as_that_of_an_edit_in_its_middle(project, 
     assert "base@0" in project.dvc("status").stdout
     assert "Running stage 'base@0'" in project.dvc("repro", "base@0").stdout
     assert "base@0" not in project.dvc("status", "base@0").stdout
+
+
+@pytest.mark.parametrize("stages", [None, [], {"a": None}, {"a": {"deps": []}}, {"a": {"cmd": ["python -m stages.base", "true"]}}, {"a": {"do": 1}}], ids=str)
+def test_stages_of_another_kind_are_passed_over(stages):
+    command = ["python", "-m", "stages.base"]
+    assert attest.entry_of(stages, command) is None
+    if isinstance(stages, dict):
+        plain = {"cmd": "python -m stages.base", "deps": ["x", {"y": 1}], "params": None}
+        assert attest.entry_of(stages | {"b": plain}, command) == {"deps": ["x"], "params": []}

@@ -129,7 +129,8 @@ def test_the_stages_store_the_validation_parts_features(stages_in, monkeypatch):
     monkeypatch.setenv("LT_VERIFY", "0")  # as another version, or a hand, may have written them
     for name, array, told in (
         ("test", test.reshape(-1), "expected .500, 64"), ("clean", inputs.clean[:, 1:], r"expected \(K, N, .., 64\)"),
-        ("views", inputs.views[:0], r"got views \(0, "),
+        ("views", inputs.views[:0], r"got views \(0, "), ("views", np.float32(1), r"got views \(\) and clean"),
+        ("clean", np.float32(1), r"and clean \(\), expected"),
     ):
         path = artifacts.stage_dir("features", 0) / f"{name}.npy"
         before = path.read_bytes()
