@@ -134,6 +134,7 @@ def test_the_stages_store_the_validation_parts_features(stages_in, monkeypatch):
     ):
         path = artifacts.stage_dir("features", 0) / f"{name}.npy"
         before = path.read_bytes()
+        path.unlink()  # the one that is mapped
         np.save(path, array)
         with pytest.raises(artifacts.ArtifactError, match=told):
             read_test_features(subset, read_inputs(subset, 0, device(), None))
