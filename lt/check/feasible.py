@@ -89,7 +89,8 @@ def _feature_width(content: dict[str, Any]) -> int:
     for row in sorted(artifacts.stage_dir("base").glob("*/row.json")):
         try:
             same = artifacts.read_json(row)["classifier"]["model"]["name"] == content.get("model")
-            listed = artifacts.read_json(artifacts.stage_dir("features", row.parent.name) / artifacts.manifest.NAME)
+            folder = artifacts.stage_dir("features", row.parent.name)
+            listed = artifacts.read_json(folder / artifacts.manifest.NAME, artifacts.manifest.Manifest)
             if same:
                 return math.prod(listed["files"]["clean.npy"]["shape"][1:])
         except (ValueError, LookupError, TypeError):

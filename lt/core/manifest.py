@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lt.core.files import read_regular, sha256, stamp
+from lt.core.options import Index
 from lt.core.row_names import evaluation
 
 NAME = "manifest.json"
@@ -29,7 +30,7 @@ class Entry(BaseModel):
 
     bytes: int
     sha256: str
-    shape: list[int] | None = None
+    shape: list[Index] | None = None
     dtype: str | None = None
 
 

@@ -72,3 +72,11 @@ def test_data_that_are_not_those_of_the_params_refuse_nothing(content, spoil):
     else:
         path.unlink()
     assert feasible.mistakes(content) == []
+
+
+def test_a_manifest_with_a_size_that_nothing_has_is_left_to_those_who_read_it(content):
+    path = artifacts.stage_dir("features", 0) / "manifest.json"
+    listed = json.loads(path.read_text())
+    listed["files"]["clean.npy"]["shape"][1] = 1e308
+    path.write_text(json.dumps(listed))
+    assert feasible.mistakes(content) == []
