@@ -62,7 +62,7 @@ KINDS = {
     "exp": Kind([*PYTHON, "dvc", "exp", "run", "-S", "methods.crt.lr=0.05"], MADE, is_experiment=True),
     "stage": Kind(BASE, ("artifacts/base",)),
     "nproc": Kind(BASE, ("artifacts/base",), further={"LT_NPROC": "2"}),
-    "table": Kind(TABLE, tuple(f"{SPACE}/{name}" for name in MADE), "plain"),
+    "table": Kind(TABLE, (f"{SPACE}/dvc.lock", f"{SPACE}/artifacts"), "plain"),
     "pack": Kind([sys.executable, "pack.py"], ("packs",), "plain", {"LT_WORKERS": "2"}),
     "predict": Kind([*PYTHON, "stages.predict", "--row", "base", "images", "--output", "predictions.csv"], ("predictions.csv",)),
 }

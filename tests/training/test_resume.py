@@ -1,14 +1,12 @@
 """Training states: whole or not there, of this training or not used; stages killed at any moment end in the same bytes."""
 
 import hashlib
-import importlib
 import multiprocessing
 import os
 import random
 import resource
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -16,8 +14,8 @@ import pytest
 import torch
 
 from benchmarks import jpeg_tree
+from benchmarks.stage import run_stage as run_here
 from lt.training import checkpoint
-from stages import start
 from tests.conftest import ROOT, Project
 
 # Small enough for a few seconds, long enough to be killed twenty times. One process imports torch, and is forked for each run.
@@ -168,14 +166,13 @@ def run_stage(
     os.dup2(out, 2)
     os.environ.pop("DVC_ROOT", None)
     os.chdir(folder)
-    sys.argv = [name, *arguments]
     torch.set_num_threads(1)
     checkpoint.SAVE_EVERY_S = save_every_s
     checkpoint.__file__ = f"{folder}/lt/training/checkpoint.py"  # no code there: editing the project's in the meantime changes no fingerprint
     if limit:
         signal.signal(signal.SIGXFSZ, limit[1])
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit[0], limit[0]))
-    start.run(importlib.import_module(f"stages.{name}").main)
+    run_here(name, *arguments)
 
 
 class Scratch:
