@@ -9,6 +9,7 @@ from typing import Any
 from lt.core import artifacts
 from lt.core.files import sha256
 from lt.core.params import at
+from lt.core.schemas import SubsetFile
 
 GIB = 2**30
 BYTES = {"float32": 4, "float16": 2}
@@ -26,7 +27,7 @@ def drawn(content: dict[str, Any]) -> dict[str, Any] | None:
     """subset.json, if it is that of the data set and the index that params.yaml names."""
     name = content.get("dataset")
     try:
-        subset = artifacts.read_json(artifacts.stage_dir("data") / "subset.json")
+        subset = artifacts.read_json(artifacts.stage_dir("data") / "subset.json", SubsetFile)
         return subset if subset["dataset"] == name and subset["raw_sha256"] == sha256(Path("data") / f"{name}.json") else None
     except (ValueError, OSError, LookupError, TypeError):
         return None  # the stage that reads it tells what is wrong with it

@@ -19,7 +19,11 @@ def content(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     shutil.copy(ROOT / "data/digits.json", "data")
     index = sha256(artifacts.Path("data/digits.json"))
-    facts = {"dataset": "digits", "raw_sha256": index, "classes": ["a", "b"], "train_size": 6, "image_size": 8}
+    facts = {
+        "dataset": "digits", "raw_sha256": index, "classes": ["a", "b"], "train_size": 6, "image_size": 8, "counts": [4, 2], "drawn": [4, 2],
+        "val_size": 0, "test_size": 2, "profile": "exp", "imbalance": 2.0, "val_fraction": 0.0, "seed": 0, "sha256": "0", "mean": [0.5] * 3,
+        "std": [0.5] * 3, "val_part": "train",
+    }
     with artifacts.writing(artifacts.stage_dir("data")) as folder:
         artifacts.write_json(folder / "subset.json", facts)
     with artifacts.writing(artifacts.stage_dir("base", 0)) as folder:
@@ -59,7 +63,7 @@ def test_a_prior_of_the_selected_loss_is_looked_at_and_those_of_others_are_not(c
     assert "losses.bayias.test_prior: got 1 numbers" in feasible.mistakes(content | {"loss": "bayias"})[0]
 
 
-@pytest.mark.parametrize("spoil", ["other data set", "other index", "damaged", "missing"])
+@pytest.mark.parametrize("spoil", ["other data set", "other index", "damaged", "of another shape", "missing"])
 def test_data_that_are_not_those_of_the_params_refuse_nothing(content, spoil):
     content["methods"]["pc"]["target_prior"] = [1.0]
     path = artifacts.stage_dir("data") / "subset.json"
@@ -69,6 +73,8 @@ def test_data_that_are_not_those_of_the_params_refuse_nothing(content, spoil):
         artifacts.Path("data/digits.json").write_text("{}")
     elif spoil == "damaged":
         path.write_text(json.dumps({"dataset": "digits"}))
+    elif spoil == "of another shape":
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"image_size": "8"}))
     else:
         path.unlink()
     assert feasible.mistakes(content) == []
