@@ -76,6 +76,8 @@ def own_rows(values: torch.Tensor) -> tuple[int, slice]:
 
 
 def _rows_by_rank(values: torch.Tensor) -> list[int]:
+    if world_size() == 1:
+        return [len(values)]
     numbers = torch.zeros(world_size(), dtype=torch.int64)
     numbers[rank()] = len(values)
     return all_reduce(numbers).tolist()

@@ -280,6 +280,8 @@ def test_all_findings_come_in_one_round(tmp_path):
 
 @pytest.mark.parametrize("ending", [ending for ending in folder.ENDINGS])
 def test_every_ending_is_indexed_and_read(ending, tmp_path):
+    if ending not in Image.registered_extensions():
+        pytest.skip(f"this Pillow has no {ending}")
     root = fill(tmp_path, {"a": 2, "b": 2})
     kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".jp2": "JPEG2000"}.get(ending, ending[1:].upper())
     save(root / f"folder/train/a/9{ending}", Image.new("RGB", (8, 8), (200, 100, 50)), format=kind)
