@@ -1,7 +1,8 @@
 """The command line of a benchmark with parts."""
 
-import argparse
 from typing import Iterable
+
+from lt.core.command import command_line
 
 
 def parts_and_quick(about: str, part: str, known: Iterable[str], quick: str) -> tuple[list[str], bool]:
@@ -11,7 +12,7 @@ def parts_and_quick(about: str, part: str, known: Iterable[str], quick: str) -> 
     A part that is not known ends the process, as argparse does.
     """
     known = list(known)
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(about)
     parser.add_argument("parts", nargs="*", metavar=part, help=f"of {', '.join(known)}; all, if none is named")
     parser.add_argument("--quick", action="store_true", help=quick)
     args = parser.parse_args()

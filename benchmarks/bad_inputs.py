@@ -10,7 +10,6 @@ once more in a process of their own. Outcomes:
 The exit code is 1 where one of the last four was found.
 """
 
-import argparse
 import contextlib
 import hashlib
 import importlib
@@ -34,6 +33,7 @@ from benchmarks.bad_case import Case
 from benchmarks.bad_project import make
 from benchmarks.stage import run_stage
 from lt.core import manifest
+from lt.core.command import command_line
 from lt.core.files import inside
 
 ROOT = Path(__file__).parent.parent
@@ -67,7 +67,7 @@ class Hangs(BaseException):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=bad_cases.KINDS, default=[*bad_cases.KINDS])

@@ -8,7 +8,6 @@ killing that is killing both. After every command that has failed `python -m sta
 disk needs root and Linux (a tmpfs), remote needs pip install -e '.[s3,test_engines]'. The exit code is 1 where something was lost.
 """
 
-import argparse
 import contextlib
 import http.server
 import logging
@@ -27,6 +26,7 @@ import psutil
 
 from benchmarks.storm import hashes
 from benchmarks.storm_project import Copy, prepare
+from lt.core.command import command_line
 from lt.published import lock
 
 TABLE = [sys.executable, "-m", "stages.table", "digits_causal", "--rows", "base", "--budget", "0.05", "--seeds", "0", "1"]
@@ -46,7 +46,7 @@ FILLED_MIB = 64
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=("kills", "disk", "remote"), default=["kills", "disk", "remote"])

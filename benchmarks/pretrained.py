@@ -8,7 +8,6 @@ A network that has seen ImageNet is another class of result than one that is tra
 the two tables are not to be compared as methods. The ridge is chosen on a fifth of the training part, never on the test part.
 """
 
-import argparse
 import hashlib
 import json
 import time
@@ -25,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks import efficientnet_lite0
 from lt import subsample
 from lt.core import artifacts
+from lt.core.command import command_line
 from lt.core.counts import shot_groups
 from lt.core.plugins import load
 from lt.evaluate.metrics import per_class
@@ -41,7 +41,7 @@ HEADER = "| head | balanced | many | medium | few | seconds |\n| --- | --- | ---
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--dataset", default="cifar100")
     parser.add_argument("--imbalance", type=float, default=100.0)
     parser.add_argument("--size", type=int, default=160, help="side in pixels that images are scaled to")

@@ -4,7 +4,6 @@ python -m benchmarks.rebalanced          balanced accuracy on sets that scikit-l
 python -m benchmarks rebalanced          the time of a fit on 10,000 rows of 1280 columns, against LogisticRegression's
 """
 
-import argparse
 from typing import Callable
 
 import numpy as np
@@ -17,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.timing import Row, medians
+from lt.core.command import command_line
 from lt.sklearn import RebalancedClassifier
 
 CLASSES, TAIL = 10, 3  # classes, and how many of the smallest are told apart
@@ -25,7 +25,7 @@ TIME_BAR = 2.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="sets to make, default 5")
     seeds = range(parser.parse_args().seeds)
     found = [accuracies(made(4000, 16_000, 64, seed), classifiers()) for seed in seeds]

@@ -8,7 +8,6 @@ left with, and the same command is given again, until it ends by itself. A line 
 where a byte, or an edit of the user's, was lost, or a command did not work again. Linux and macOS.
 """
 
-import argparse
 import hashlib
 import random
 import shutil
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from benchmarks import jpeg_tree
 from benchmarks.storm_project import Copy, prepare
+from lt.core.command import command_line
 
 PACK = """
 from pathlib import Path
@@ -71,7 +71,7 @@ TRIES = 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=KINDS, default=[*KINDS])
